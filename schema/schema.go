@@ -1,0 +1,8 @@
+package schema
+
+import "embed"
+
+// FS holds the migrations.
+//
+//go:embed *.sql
+var FS embed.FS
