@@ -10,20 +10,20 @@ import (
 
 const redacted = "[redacted]"
 
-// Bytes is secret content. The zero value is empty. The content sits behind a
-// pointer because fmt can not call the methods of an unexported field: a struct
-// that holds a Bytes then prints an address, not the content.
-type Bytes struct{ p *[]byte }
+// Bytes is secret content. The zero value is empty. The content hides in a
+// closure because fmt can not call the methods of an unexported field: a struct
+// that holds a Bytes then prints an address, whatever the verb.
+type Bytes struct{ reveal func() []byte }
 
 // New takes ownership of b: the caller must not keep or change it.
-func New(b []byte) Bytes { return Bytes{&b} }
+func New(b []byte) Bytes { return Bytes{func() []byte { return b }} }
 
 // Reveal returns the content itself, not a copy.
 func (s Bytes) Reveal() []byte {
-	if s.p == nil {
+	if s.reveal == nil {
 		return nil
 	}
-	return *s.p
+	return s.reveal()
 }
 
 // Len returns the length in bytes.
