@@ -1,0 +1,63 @@
+# signet. `make help` lists the targets; CONTRIBUTING.md tells when to use which.
+SHELL       := /bin/bash
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GO          ?= go
+GOBUILD     := $(GO) build -trimpath -buildvcs=false -ldflags='-s -w -buildid= -X main.version=$(VERSION)'
+TOOL        := $(GO) tool -modfile=tools/go.mod
+FUZZTIME    ?= 30s
+ARGS        ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/signet
+	@$(GOBUILD) -o bin/signet ./cmd/signet
+
+.PHONY: run
+run: deps build ## Install what is missing, build, and run `signet dev` (ARGS=... adds flags)
+	@exec bin/signet dev $(ARGS)
+
+.PHONY: test
+test: deps ## Run every test with the race detector against real PostgreSQL and SoftHSM
+	$(GO) vet ./...
+	$(GO) test -race -count=1 -timeout=10m ./...
+
+.PHONY: check
+check: lint verify test ## Everything a reviewer will ask for: format, staticcheck, generated code, tests
+
+.PHONY: lint
+lint: ## gofumpt and staticcheck, pinned in tools/go.mod
+	@out=$$($(TOOL) gofumpt -l $$(git ls-files '*.go' | grep -v -e '\.pb\.go$$' -e '\.gen\.go$$')); \
+	  if [ -n "$$out" ]; then echo "not gofumpt-formatted:"; echo "$$out"; exit 1; fi
+	$(TOOL) staticcheck ./...
+
+.PHONY: bench
+bench: deps ## Run the benchmarks of the hot packages (see benchmarks/RESULTS.md)
+	$(GO) test -run='^$$' -bench=. -benchmem . ./signature ./hsm ./registration ./ca/... ./internal/envelope
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (default 30s)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list='^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$f"; $(GO) test -run='^$$' -fuzz="^$$f$$" -fuzztime=$(FUZZTIME) $$pkg; done; done
+
+.PHONY: gen
+gen: ## Regenerate protobuf code and REST models (needs protoc)
+	@tools/gen.sh
+
+.PHONY: verify
+verify: ## Regenerate in a scratch copy and fail on a difference; verify module sums
+	@tools/verify.sh
+	$(GO) mod verify
+
+.PHONY: deps
+deps: ## Install the Debian packages that signet needs (apt when root, else they are named)
+	@tools/deps.sh
+
+.PHONY: clean
+clean: ## Remove build output and the default dev folder (.signet)
+	rm -rf bin .signet
