@@ -1,0 +1,2 @@
+// Package signature is the PowerAuth 3.x kernel.
+package signature
