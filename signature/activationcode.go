@@ -49,6 +49,9 @@ func ParseActivationCode(s string) (random [10]byte, err error) {
 		return random, ErrActivationCode
 	}
 	copy(random[:], raw[:])
+	if NewActivationCode(random) != s { // bits after the last byte: one code, one text
+		return [10]byte{}, ErrActivationCode
+	}
 	return random, nil
 }
 

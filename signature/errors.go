@@ -44,6 +44,7 @@ var (
 	ErrPublicKey      = invalid("PUBLIC_KEY", "public key is not a point of P-256")
 	ErrPrivateKey     = invalid("PRIVATE_KEY", "private key is not a scalar of P-256")
 	ErrDigits         = invalid("SIGNATURE_DIGITS", "a signature component has 4 to 8 digits")
+	ErrVaultKey       = invalid("VAULT_KEY", "vault key can not be opened")
 	ErrStatusBlob     = invalid("STATUS_BLOB", "status blob is malformed")
 
 	// ErrEnvelopeFields: a field is missing, superfluous for the version or of a

@@ -24,8 +24,8 @@ type Status struct {
 	CounterHash       [16]byte // of CTR_DATA: CounterHash
 }
 
-// Random of a blob: the five filler bytes, and what stands in place of the
-// counter fields when the client sent no challenge.
+// StatusRandom is what a blob needs of randomness: five filler bytes, and what
+// stands in place of the counter fields when the client sent no challenge.
 type StatusRandom [23]byte
 
 // CounterHash is the proof of the counter that a status blob carries.
@@ -87,13 +87,6 @@ func (k *Keys) CounterDistance(c Counter, hash [16]byte, limit int) (steps int, 
 		c = c.Next()
 	}
 	return 0, false
-}
-
-// EncryptedVaultKey is what a successful vault unlock answers: the vault key
-// under the transport key (AES-CBC, PKCS#7, zero IV).
-func (k *Keys) EncryptedVaultKey() []byte {
-	var iv [16]byte
-	return encryptCBC(&k.transport, &iv, k.vault[:])
 }
 
 func (k *Keys) statusIV(challenge, nonce *[16]byte) [16]byte {
