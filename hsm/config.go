@@ -1,0 +1,70 @@
+package hsm
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/signet-hsm/signet/internal/secret"
+)
+
+// maxLanes keeps a slip of the keyboard from taking every session of an HSM
+// that other applications share.
+const maxLanes = 1024
+
+// Config says which token to open and how.
+type Config struct {
+	// Module is the absolute path of the PKCS#11 library.
+	Module string
+	// Env is set while the module initialises (SOFTHSM2_CONF and its like) and
+	// put back afterwards. One module in one process has one Env: opening it
+	// again with another fails.
+	Env map[string]string
+	// TokenLabel, TokenSerial select the token; at least one is needed, and
+	// exactly one token must match.
+	TokenLabel, TokenSerial string
+	// PIN is asked once per login, which includes the logins that heal a lost
+	// one. The Bytes stay the source's: hsm neither keeps nor wipes them.
+	PIN func(ctx context.Context) (secret.Bytes, error)
+	// Lanes is the number of sessions, so of calls in the module at once; 0 is
+	// twice GOMAXPROCS.
+	Lanes int
+
+	Now     func() time.Time      // nil = time.Now
+	Logger  *slog.Logger          // nil = silence
+	Metrics prometheus.Registerer // nil = not registered
+}
+
+// Validate returns ErrConfig with the first thing that can not work.
+func (c *Config) Validate() error {
+	switch {
+	case !filepath.IsAbs(c.Module):
+		return fmt.Errorf("hsm: %w: module must be an absolute path", ErrConfig)
+	case c.TokenLabel == "" && c.TokenSerial == "":
+		return fmt.Errorf("hsm: %w: a token label or serial is needed", ErrConfig)
+	case c.PIN == nil:
+		return fmt.Errorf("hsm: %w: a PIN source is needed", ErrConfig)
+	case c.Lanes < 0 || c.Lanes > maxLanes:
+		return fmt.Errorf("hsm: %w: lanes must be 0..%d", ErrConfig, maxLanes)
+	}
+	return nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.Lanes == 0 {
+		c.Lanes = 2 * runtime.GOMAXPROCS(0)
+	}
+	c.Lanes = max(c.Lanes, 2)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}

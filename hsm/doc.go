@@ -1,0 +1,43 @@
+// Package hsm is the one door to PKCS#11 modules: it opens a token, makes and
+// finds keys by role, and uses them. Keys never leave the module.
+//
+// # Promises
+//
+// A process has one owner per module: the first Open initialises the library,
+// the last Close finalises it, and Tokens at one slot share one login. The PIN is
+// tried once per login; a refused PIN is final (ErrPIN), because a loop would
+// lock the partition.
+//
+// A call waits for a lane (a logged-in session) in the order of arrival, no
+// longer than its context, and runs in the caller's goroutine. A call that is
+// inside the module can not be ended from outside: isolation from a hanging or
+// crashing module is the job of a process around it, not of this package.
+//
+// A session that returned an error is closed, whatever the error. Lost sessions
+// and lost logins are healed once, by one login for all who fail together, and
+// the call is tried once more; only calls that may be repeated without harm are
+// (sign, MAC, seal, open, agree, random), never the creation of a key. What can
+// not be healed wraps fault.ErrUnavailable: an outage is never a verdict.
+//
+// # Keys
+//
+// A key is named by a Ref; its CKA_LABEL is "signet/1/<tenant>/<role>/<name>/
+// <generation>", its CKA_ID 16 bytes of the caller's choice (the id of the row
+// that records the intent to make it). Objects with other labels are ignored. A
+// label or id with two owners is ErrAmbiguous: nothing is guessed.
+//
+// Each role has one template (template.go) that states every usage bit of both
+// halves. Generate reads all of it back, with LOCAL, ALWAYS_SENSITIVE and
+// NEVER_EXTRACTABLE, uses the key once, and destroys what is not as demanded; a
+// key found on the token whose usage bits differ from its role is ErrTemplate.
+//
+// # States
+//
+// A Token is open or closed. Within it: login epochs (object handles live in
+// one), and waves of sessions (see slot). Owns: the modules and slots of this
+// process; no tables. Callers: everything from layer 4 up; the package imports
+// fault and internal/secret. All exported types are safe for concurrent use.
+//
+// Sources: PKCS#11 v2.40 base and mechanisms, v3.0 for Ed25519; issue threads of
+// crypto11, pkcs11key and SoftHSMv2 for what goes wrong.
+package hsm

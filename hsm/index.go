@@ -1,0 +1,204 @@
+package hsm
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	p11 "github.com/miekg/pkcs11"
+)
+
+// entry is one key as it was found. Handles outlive neither a login nor a
+// module; everything else is fixed for the life of the key.
+type entry struct {
+	info KeyInfo
+	bad  error // ErrAmbiguous, ErrTemplate or ErrKeyNotFound (half a pair): not usable
+
+	at     atomic.Pointer[located]
+	finder sync.Mutex // one caller looks the handles up, the others wait for it
+}
+
+// located is where a key is within one login.
+type located struct {
+	epoch           uint64
+	private, public p11.ObjectHandle // public is 0 for secret keys
+}
+
+// index maps references to keys. Finding an object is linear in the number of
+// objects on every module we know (23 us each on SoftHSM), so it is done once.
+type index struct {
+	sync.RWMutex
+	keys map[Ref]*entry
+}
+
+func (x *index) get(r Ref) *entry {
+	x.RLock()
+	defer x.RUnlock()
+	return x.keys[r]
+}
+
+// put records e, or returns the entry that is there when it is the same key:
+// its holders share one set of handles.
+func (x *index) put(e *entry) *entry {
+	x.Lock()
+	defer x.Unlock()
+	if old := x.keys[e.info.Ref]; old != nil && old.same(e) {
+		old.at.Store(e.at.Load())
+		return old
+	}
+	x.keys[e.info.Ref] = e
+	return e
+}
+
+// forget drops e, unless another key took its place.
+func (x *index) forget(e *entry) {
+	x.Lock()
+	defer x.Unlock()
+	if x.keys[e.info.Ref] == e {
+		delete(x.keys, e.info.Ref)
+	}
+}
+
+func (e *entry) same(o *entry) bool {
+	return e.bad == nil && o.bad == nil && e.info.ID == o.info.ID &&
+		e.info.Algorithm == o.info.Algorithm && samePublic(e.info.Public, o.info.Public)
+}
+
+// locate returns the key's handles in this login, looking them up when the login
+// is a new one. What is found must be the key that was indexed.
+func (t *Token) locate(s p11.SessionHandle, e *entry, epoch uint64) (located, error) {
+	if at := e.at.Load(); at != nil && at.epoch == epoch {
+		return *at, nil
+	}
+	e.finder.Lock()
+	defer e.finder.Unlock()
+	if at := e.at.Load(); at != nil && at.epoch == epoch {
+		return *at, nil
+	}
+	fresh, err := t.search(s, e.info.Ref, epoch)
+	if err != nil {
+		return located{}, err
+	}
+	if fresh.bad != nil {
+		return located{}, fresh.bad
+	}
+	if !e.same(fresh) {
+		return located{}, fmt.Errorf("%w: another key has its label now", ErrKeyNotFound)
+	}
+	e.at.Store(fresh.at.Load())
+	return *fresh.at.Load(), nil
+}
+
+// search looks for one reference by label.
+func (t *Token) search(s p11.SessionHandle, r Ref, epoch uint64) (*entry, error) {
+	objects, err := t.objects(s, []*p11.Attribute{p11.NewAttribute(p11.CKA_LABEL, r.String())})
+	if err != nil {
+		return nil, err
+	}
+	e := pair(r, objects, epoch)
+	if e == nil {
+		return nil, fmt.Errorf("%w: %s", ErrKeyNotFound, r)
+	}
+	return e, nil
+}
+
+// enumerate reads all our keys. Objects with labels that are not ours are
+// nobody's business here.
+func (t *Token) enumerate(s p11.SessionHandle) (map[Ref]*entry, error) {
+	epoch := t.slot.epoch.Load()
+	objects, err := t.objects(s, nil)
+	if err != nil {
+		return nil, err
+	}
+	byRef := map[Ref][]object{}
+	for _, o := range objects {
+		byRef[o.ref] = append(byRef[o.ref], o)
+	}
+	keys := make(map[Ref]*entry, len(byRef))
+	owner := map[[16]byte]*entry{}
+	for r, group := range byRef {
+		e := pair(r, group, epoch)
+		if e == nil {
+			continue
+		}
+		keys[r] = e
+		if e.bad == nil {
+			if other := owner[e.info.ID]; other != nil {
+				e.bad = fmt.Errorf("%w: %s and %s have one id", ErrAmbiguous, r, other.info.Ref)
+				if other.bad == nil {
+					other.bad = e.bad
+				}
+			} else {
+				owner[e.info.ID] = e
+			}
+		}
+		if e.bad != nil {
+			t.log.Warn("hsm: key is not usable", slog.String("label", r.String()), slog.Any("cause", e.bad))
+		}
+	}
+	return keys, nil
+}
+
+// pair makes one key of the objects that carry its label; nil when there are
+// none, bad when they do not make exactly one key that fits its role.
+func pair(r Ref, objects []object, epoch uint64) *entry {
+	if len(objects) == 0 {
+		return nil
+	}
+	e := &entry{info: KeyInfo{Ref: r}}
+	var private, public []object
+	for _, o := range objects {
+		if o.class == p11.CKO_PUBLIC_KEY {
+			public = append(public, o)
+		} else {
+			private = append(private, o)
+		}
+	}
+	switch {
+	case len(private) > 1 || len(public) > 1:
+		e.bad = fmt.Errorf("%w: %s: %d private or secret, %d public objects", ErrAmbiguous, r, len(private), len(public))
+		return e
+	case len(private) == 0:
+		e.bad = fmt.Errorf("%w: %s: public half only", ErrKeyNotFound, r)
+		return e
+	}
+	key := private[0]
+	at := located{epoch: epoch, private: key.handle}
+	e.info.ID, e.info.Algorithm = key.id, key.algorithm
+	switch {
+	case key.bad != nil:
+		e.bad = key.bad
+	case key.class == p11.CKO_SECRET_KEY:
+		if len(public) != 0 {
+			e.bad = fmt.Errorf("%w: %s: a secret and a public key", ErrAmbiguous, r)
+		}
+	case len(public) == 0:
+		e.bad = fmt.Errorf("%w: %s: private half only", ErrKeyNotFound, r)
+	case public[0].bad != nil:
+		e.bad = public[0].bad
+	case public[0].id != key.id:
+		e.bad = fmt.Errorf("%w: %s: the halves have two ids", ErrAmbiguous, r)
+	default:
+		at.public = public[0].handle
+		e.info.Public, e.info.Algorithm = public[0].public, public[0].algorithm
+	}
+	if e.bad == nil && !roles[r.Role].allows(e.info.Algorithm) {
+		e.bad = fmt.Errorf("%w: %s: role does not allow %s", ErrTemplate, r, e.info.Algorithm)
+	}
+	e.at.Store(&at)
+	return e
+}
+
+// replace takes over an enumeration, keeping the entries of keys that stayed.
+func (x *index) replace(found map[Ref]*entry) {
+	x.Lock()
+	defer x.Unlock()
+	for r, e := range found {
+		if old := x.keys[r]; old != nil && old.same(e) {
+			old.at.Store(e.at.Load())
+			found[r] = old
+		}
+	}
+	x.keys = found
+}

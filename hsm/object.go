@@ -1,0 +1,166 @@
+package hsm
+
+import (
+	"crypto"
+	"encoding/binary"
+	"fmt"
+
+	p11 "github.com/miekg/pkcs11"
+)
+
+// object is one PKCS#11 object with a label of ours.
+type object struct {
+	handle    p11.ObjectHandle
+	class     uint
+	ref       Ref
+	id        [16]byte
+	algorithm Algorithm        // "" for private keys: their public half tells
+	public    crypto.PublicKey // public keys only
+	bad       error            // why it can not be used
+}
+
+// findBatch is how many handles one C_FindObjects call asks for.
+const findBatch = 1000
+
+// find returns the handles that match. On an error the session is left in a
+// search; the caller drops it.
+func (t *Token) find(s p11.SessionHandle, template []*p11.Attribute) ([]p11.ObjectHandle, error) {
+	c := t.mod.ctx
+	if err := c.FindObjectsInit(s, template); err != nil {
+		return nil, err
+	}
+	var all []p11.ObjectHandle
+	for {
+		batch, _, err := c.FindObjects(s, findBatch)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, batch...)
+		if len(batch) == 0 {
+			return all, c.FindObjectsFinal(s)
+		}
+	}
+}
+
+// objects returns our keys among the objects that match the template.
+func (t *Token) objects(s p11.SessionHandle, template []*p11.Attribute) ([]object, error) {
+	handles, err := t.find(s, template)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]object, 0, len(handles))
+	for _, h := range handles {
+		o, err := t.read(s, h)
+		if err != nil {
+			return nil, err
+		}
+		if o != nil {
+			found = append(found, *o)
+		}
+	}
+	return found, nil
+}
+
+// read describes one object; nil when it is not a key of ours. An object that
+// vanished since the search (another node destroyed it) is not an error.
+func (t *Token) read(s p11.SessionHandle, h p11.ObjectHandle) (*object, error) {
+	head, err := t.attributes(s, h, p11.CKA_CLASS, p11.CKA_LABEL)
+	if err != nil {
+		if rv, ok := err.(p11.Error); ok && (rv == p11.CKR_OBJECT_HANDLE_INVALID || rv == p11.CKR_ATTRIBUTE_TYPE_INVALID) {
+			return nil, t.stillThere(s)
+		}
+		return nil, err
+	}
+	class, ok := ulong(head[0])
+	ref, err := ParseRef(string(head[1]))
+	if !ok || err != nil || (class != p11.CKO_PRIVATE_KEY && class != p11.CKO_PUBLIC_KEY && class != p11.CKO_SECRET_KEY) {
+		return nil, nil
+	}
+	o := &object{handle: h, class: class, ref: ref}
+	body, err := t.attributes(s, h, p11.CKA_ID, p11.CKA_KEY_TYPE)
+	if err != nil {
+		return nil, err
+	}
+	if len(body[0]) != len(o.id) {
+		o.bad = fmt.Errorf("%w: %s: id of %d bytes", ErrTemplate, ref, len(body[0]))
+		return o, nil
+	}
+	copy(o.id[:], body[0])
+	kind, _ := ulong(body[1])
+	switch class {
+	case p11.CKO_PUBLIC_KEY:
+		if o.public, o.algorithm, err = t.public(s, h, kind); err != nil {
+			if isReturnValue(err) {
+				return nil, err
+			}
+			o.bad = err
+			return o, nil
+		}
+	case p11.CKO_SECRET_KEY:
+		o.algorithm = secretAlgorithm(kind)
+	}
+	if o.bad, err = t.compare(s, o, standing); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// stillThere tells a vanished object from a lost login: both spoil the handle.
+func (t *Token) stillThere(s p11.SessionHandle) error {
+	info, err := t.mod.ctx.GetSessionInfo(s)
+	if err != nil {
+		return err
+	}
+	if info.State == p11.CKS_RO_PUBLIC_SESSION || info.State == p11.CKS_RW_PUBLIC_SESSION {
+		return p11.Error(p11.CKR_USER_NOT_LOGGED_IN)
+	}
+	return nil
+}
+
+// attributes reads values in the order asked.
+func (t *Token) attributes(s p11.SessionHandle, h p11.ObjectHandle, types ...uint) ([][]byte, error) {
+	ask := make([]*p11.Attribute, len(types))
+	for i, typ := range types {
+		ask[i] = p11.NewAttribute(typ, nil)
+	}
+	got, err := t.mod.ctx.GetAttributeValue(s, h, ask)
+	if err != nil {
+		return nil, err
+	}
+	values := make([][]byte, len(got))
+	for i, a := range got {
+		values[i] = a.Value
+	}
+	return values, nil
+}
+
+// ulong decodes a CK_ULONG, which has the machine's size and order.
+func ulong(b []byte) (uint, bool) {
+	switch len(b) {
+	case 8:
+		return uint(binary.NativeEndian.Uint64(b)), true
+	case 4:
+		return uint(binary.NativeEndian.Uint32(b)), true
+	}
+	return 0, false
+}
+
+func secretAlgorithm(kind uint) Algorithm {
+	switch kind {
+	case p11.CKK_AES:
+		return AES256
+	case p11.CKK_GENERIC_SECRET, p11.CKK_SHA256_HMAC:
+		return HMACSHA256
+	}
+	return ""
+}
+
+// samePublic compares public keys; two nils (secret keys) are equal.
+func samePublic(a, b crypto.PublicKey) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	type equaler interface{ Equal(crypto.PublicKey) bool }
+	e, ok := a.(equaler)
+	return ok && e.Equal(b)
+}

@@ -1,0 +1,152 @@
+package hsm
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/internal/secret"
+)
+
+// slot is the login of this process at one token. PKCS#11 logs in applications,
+// not sessions, so all Tokens at one slot share it: one anchor session that stays
+// open (closing the last session would log out), one login, one epoch.
+type slot struct {
+	mod   *module
+	id    uint
+	users int // guarded by registry
+
+	// epoch counts logins. Object handles live within one epoch.
+	epoch atomic.Uint64
+	// wave counts the times all sessions were found closed. A session of an
+	// older wave is forgotten without C_CloseSession, for its number may be
+	// somebody else's by now.
+	wave atomic.Uint64
+
+	lock    chan struct{} // holds one value; a mutex whose wait ends with a ctx
+	anchor  p11.SessionHandle
+	refused error // the PIN was refused: nobody tries again
+
+	creating chan struct{} // holds one value; key creation is serial, see generate.go
+}
+
+// slotOf joins or makes the slot's state.
+func (m *module) slotOf(id uint) *slot {
+	registry.Lock()
+	defer registry.Unlock()
+	s := m.slots[id]
+	if s == nil {
+		s = &slot{mod: m, id: id, lock: make(chan struct{}, 1), creating: make(chan struct{}, 1)}
+		m.slots[id] = s
+	}
+	s.users++
+	return s
+}
+
+// release closes the anchor when nobody uses the slot any more.
+func (s *slot) release() {
+	registry.Lock()
+	defer registry.Unlock()
+	if s.users--; s.users > 0 {
+		return
+	}
+	delete(s.mod.slots, s.id)
+	if s.anchor != 0 {
+		_ = s.mod.ctx.CloseSession(s.anchor)
+		s.anchor = 0
+	}
+}
+
+// loginResult says what ensure had to do.
+type loginResult struct {
+	reopened bool // the anchor was gone, so every session was
+	loggedIn bool // C_Login was called
+}
+
+// ensure makes the login good again unless somebody did since the caller saw
+// epoch seen (0 = always look). It is the only place that calls C_Login, one
+// caller at a time: with many calls failing at once one logs in and the rest find
+// the work done.
+func (s *slot) ensure(ctx context.Context, seen uint64, pin func(context.Context) (secret.Bytes, error)) (loginResult, error) {
+	var did loginResult
+	if err := take(ctx, s.lock); err != nil {
+		return did, err
+	}
+	defer func() { <-s.lock }()
+	if s.refused != nil {
+		return did, s.refused
+	}
+	if seen != 0 && s.epoch.Load() != seen {
+		return did, nil
+	}
+	state, err := s.state()
+	if s.anchor == 0 || classify(err) == classSession {
+		if s.anchor != 0 {
+			did.reopened = true
+			s.wave.Add(1)
+		}
+		s.anchor = 0
+		if s.anchor, err = s.mod.ctx.OpenSession(s.id, p11.CKF_SERIAL_SESSION); err != nil {
+			s.anchor = 0
+			return did, wrap("open the anchor session", err)
+		}
+		state, err = s.state()
+	}
+	if err != nil {
+		return did, wrap("anchor session", err)
+	}
+	if state == p11.CKS_RO_USER_FUNCTIONS || state == p11.CKS_RW_USER_FUNCTIONS {
+		if did.reopened || s.epoch.Load() == 0 {
+			s.epoch.Add(1)
+		}
+		return did, nil
+	}
+	did.loggedIn = true
+	if err := s.login(ctx, pin); err != nil {
+		return did, err
+	}
+	s.epoch.Add(1)
+	return did, nil
+}
+
+func (s *slot) state() (uint, error) {
+	if s.anchor == 0 {
+		return 0, nil
+	}
+	info, err := s.mod.ctx.GetSessionInfo(s.anchor)
+	return info.State, err
+}
+
+func (s *slot) login(ctx context.Context, source func(context.Context) (secret.Bytes, error)) error {
+	pin, err := source(ctx)
+	if err != nil {
+		return fmt.Errorf("hsm: read the PIN: %w: %w", fault.ErrUnavailable, err)
+	}
+	err = s.mod.ctx.Login(s.anchor, p11.CKU_USER, text(pin))
+	switch {
+	case err == nil, err == p11.Error(p11.CKR_USER_ALREADY_LOGGED_IN):
+		return nil
+	case classify(err) == classPIN:
+		s.refused = wrap("log in", err)
+		return s.refused
+	}
+	return wrap("log in", err)
+}
+
+// take gets a lock of one place, or the end of ctx.
+func take(ctx context.Context, lock chan struct{}) error {
+	select {
+	case lock <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case lock <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("hsm: %w: %w", fault.ErrUnavailable, ctx.Err())
+	}
+}

@@ -1,0 +1,157 @@
+package hsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	p11 "github.com/miekg/pkcs11"
+)
+
+// role is what a key may be and do. A key does what is true here and nothing
+// else: a module left to choose gives CA keys DECRYPT and UNWRAP, and AES keys
+// WRAP beside DECRYPT, which is how keys are read out of HSMs.
+type role struct {
+	algorithms   []Algorithm
+	sign, derive bool
+	encrypt      bool // and decrypt
+	// copyable allows C_CopyObject, which session-object twins of hot keys need.
+	copyable bool
+}
+
+var roles = map[Role]role{
+	RoleRoot:   {algorithms: []Algorithm{P256, P384, RSA3072, Ed25519}, sign: true},
+	RoleIssuer: {algorithms: []Algorithm{P256, P384, RSA3072, Ed25519}, sign: true},
+	RoleSigner: {algorithms: []Algorithm{P256, P384, RSA2048, RSA3072, Ed25519}, sign: true},
+	// PowerAuth wants both from one key: the device encrypts to the key whose
+	// signatures it trusts (powerauth-crypto, "KEY_SERVER_MASTER").
+	RoleMaster: {algorithms: []Algorithm{P256}, sign: true, derive: true},
+	RoleKEK:    {algorithms: []Algorithm{AES256}, encrypt: true},
+	RoleMAC:    {algorithms: []Algorithm{HMACSHA256}, sign: true},
+}
+
+func (r role) allows(a Algorithm) bool { return slices.Contains(r.algorithms, a) }
+
+// attribute is one line of a template.
+type attribute struct {
+	typ  uint
+	want any // bool, uint or []byte
+	// optional attributes are left out when the module does not know them.
+	optional bool
+	// born attributes can only be read: they tell how the key came to be.
+	born bool
+}
+
+// half says which object of a key a template is for.
+type half uint8
+
+const (
+	halfPrivate half = iota
+	halfPublic
+	halfSecret
+)
+
+// usage returns every usage bit and guard of one half, without its identity
+// (label, id, key material).
+func (r role) usage(h half, a Algorithm) []attribute {
+	no := func(types ...uint) (list []attribute) {
+		for _, t := range types {
+			list = append(list, attribute{typ: t, want: false})
+		}
+		return list
+	}
+	list := []attribute{{typ: p11.CKA_TOKEN, want: true}}
+	switch h {
+	case halfPublic:
+		list = append(list, attribute{typ: p11.CKA_VERIFY, want: r.sign})
+		list = append(list, no(p11.CKA_PRIVATE, p11.CKA_MODIFIABLE, p11.CKA_VERIFY_RECOVER, p11.CKA_ENCRYPT, p11.CKA_WRAP, p11.CKA_DERIVE)...)
+		return append(list,
+			attribute{typ: p11.CKA_COPYABLE, want: false, optional: true},
+			attribute{typ: p11.CKA_LOCAL, want: true, born: true})
+	case halfPrivate:
+		list = append(list, attribute{typ: p11.CKA_SIGN, want: r.sign}, attribute{typ: p11.CKA_DERIVE, want: r.derive})
+		list = append(list, no(p11.CKA_SIGN_RECOVER, p11.CKA_DECRYPT, p11.CKA_UNWRAP, p11.CKA_ALWAYS_AUTHENTICATE)...)
+	case halfSecret:
+		list = append(list, attribute{typ: p11.CKA_SIGN, want: r.sign},
+			attribute{typ: p11.CKA_ENCRYPT, want: r.encrypt}, attribute{typ: p11.CKA_DECRYPT, want: r.encrypt})
+		list = append(list, no(p11.CKA_VERIFY, p11.CKA_WRAP, p11.CKA_UNWRAP, p11.CKA_DERIVE)...)
+	}
+	return append(list,
+		attribute{typ: p11.CKA_PRIVATE, want: true},
+		attribute{typ: p11.CKA_SENSITIVE, want: true},
+		attribute{typ: p11.CKA_EXTRACTABLE, want: false},
+		attribute{typ: p11.CKA_MODIFIABLE, want: false},
+		attribute{typ: p11.CKA_COPYABLE, want: r.copyable, optional: true},
+		attribute{typ: p11.CKA_ALLOWED_MECHANISMS, want: ulongs(r.mechanisms(a)), optional: true},
+		attribute{typ: p11.CKA_LOCAL, want: true, born: true},
+		attribute{typ: p11.CKA_ALWAYS_SENSITIVE, want: true, born: true},
+		attribute{typ: p11.CKA_NEVER_EXTRACTABLE, want: true, born: true})
+}
+
+// mechanisms returns all the mechanisms the key may be used with.
+func (r role) mechanisms(a Algorithm) []uint {
+	list := slices.Clone(algorithms[a].use)
+	if r.derive {
+		list = append(list, p11.CKM_ECDH1_DERIVE)
+	}
+	return list
+}
+
+// template is what the module is given; optional ones only when asked.
+func template(list []attribute, optional bool, identity ...*p11.Attribute) []*p11.Attribute {
+	out := slices.Clone(identity)
+	for _, a := range list {
+		if !a.born && (optional || !a.optional) {
+			out = append(out, p11.NewAttribute(a.typ, a.want))
+		}
+	}
+	return out
+}
+
+// What compare demands of an object.
+type strictness uint8
+
+const (
+	standing     strictness = iota // an indexed key: usage bits and guards
+	newborn                        // a key just made: also how it came to be
+	newbornWhole                   // and the optional lines, which the module took
+)
+
+// compare reads back what the role demands. The first result tells how the
+// object differs, the second that it could not be read.
+func (t *Token) compare(s p11.SessionHandle, o *object, how strictness) (mismatch, err error) {
+	h := halfPrivate
+	switch o.class {
+	case p11.CKO_PUBLIC_KEY:
+		h = halfPublic
+	case p11.CKO_SECRET_KEY:
+		h = halfSecret
+	}
+	list := slices.DeleteFunc(roles[o.ref.Role].usage(h, o.algorithm), func(a attribute) bool {
+		return a.optional && how != newbornWhole || a.born && how == standing
+	})
+	types := make([]uint, len(list))
+	for i, a := range list {
+		types[i] = a.typ
+	}
+	got, err := t.attributes(s, o.handle, types...)
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range list {
+		if want := p11.NewAttribute(a.typ, a.want).Value; !bytes.Equal(got[i], want) {
+			return fmt.Errorf("%w: %s: attribute 0x%x is %x, must be %x", ErrTemplate, o.ref, a.typ, got[i], want), nil
+		}
+	}
+	return nil, nil
+}
+
+// ulongs encodes an array of CK_ULONG.
+func ulongs(list []uint) []byte {
+	var b []byte
+	for _, v := range list {
+		b = binary.NativeEndian.AppendUint64(b, uint64(v))
+	}
+	return b
+}
