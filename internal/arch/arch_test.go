@@ -61,7 +61,7 @@ var pure = map[string][]string{
 	"fault":       {"errors"},
 	"signature":   {"bytes", "cmp", "crypto/", "encoding/", "errors", "fmt", "hash", "math/big", "math/bits", "net/url", "slices", "sort", "strconv", "strings", "sync", "unicode/utf8", "unsafe", module + "/fault"},
 	"otp":         {"bytes", "crypto/", "encoding/", "errors", "fmt", "hash", "math", "math/big", "strconv", "strings", "time", module + "/fault"},
-	"ca/issuance": {"bytes", "cmp", "crypto", "crypto/", "encoding/", "errors", "fmt", "hash", "io", "math/big", "net/url", "slices", "sort", "strconv", "strings", "sync", "sync/atomic", "time", "unicode", "unicode/utf8", "golang.org/x/crypto/cryptobyte", module + "/fault"},
+	"ca/issuance": {"bytes", "cmp", "crypto", "crypto/", "encoding/", "errors", "fmt", "hash", "io", "math/big", "net/url", "slices", "sort", "strconv", "strings", "sync", "sync/atomic", "time", "unicode", "unicode/utf8", "golang.org/x/crypto/cryptobyte", "golang.org/x/crypto/cryptobyte/asn1", module + "/fault"},
 }
 
 // impure are members of allowed families that no pure package may use.

@@ -1,0 +1,150 @@
+package issuance
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// Order is what goes into one certificate.
+type Order struct {
+	Issuer  *Authority // nil for a self-signed profile
+	Profile *Template
+	Request *Request
+	Subject Subject
+	Serial  Serial
+	Now     time.Time
+}
+
+// Draft is a certificate without its signature. It is a single-use token: only
+// Prepare makes one, and Sign takes it once.
+type Draft struct {
+	serial    Serial
+	notBefore time.Time
+	notAfter  time.Time
+	spkiHash  [sha256.Size]byte
+	profile   *Template
+	tbs       []byte
+	scheme    scheme
+	issuerKey crypto.PublicKey
+	used      atomic.Bool
+}
+
+// Prepare checks an order and builds the exact bytes to be signed. No private
+// key is involved, so everything that can be refused is refused here, before an
+// intent is written or an HSM called. Errors: ErrProfile, ErrKeyAlgorithm,
+// ErrExtension, ErrSubject, ErrSerial, ErrIssuerExpired.
+func Prepare(o Order) (*Draft, error) {
+	if o.Profile == nil || o.Request == nil {
+		return nil, fmt.Errorf("prepare: %w: no profile or no request", ErrProfile)
+	}
+	p := &o.Profile.profile
+	if p.SelfSigned != (o.Issuer == nil) {
+		return nil, fmt.Errorf("prepare: %w: %s and its issuer do not match", ErrProfile, p.Name)
+	}
+	if !o.Serial.ok() {
+		return nil, fmt.Errorf("prepare: %w", ErrSerial)
+	}
+	if !p.allows(o.Request.algorithm, o.Request.bits) {
+		return nil, fmt.Errorf("prepare: %w: %s of %d bits for %s", ErrKeyAlgorithm, o.Request.algorithm, o.Request.bits, p.Name)
+	}
+	if err := o.Request.asks.check(p); err != nil {
+		return nil, fmt.Errorf("prepare: %w", err)
+	}
+	if err := p.Subject.check(&o.Subject); err != nil {
+		return nil, fmt.Errorf("prepare: %w", err)
+	}
+	d := &Draft{serial: o.Serial, spkiHash: o.Request.spkiHash, profile: o.Profile}
+	if err := d.setIssuer(&o); err != nil {
+		return nil, fmt.Errorf("prepare: %w", err)
+	}
+	if err := d.encode(&o); err != nil {
+		return nil, fmt.Errorf("prepare: %w: %w", ErrProfile, err)
+	}
+	return d, nil
+}
+
+// setIssuer chooses who signs and the validity within theirs. notAfter is the
+// last valid second: the RFC counts it as valid, so one second less than
+// notBefore + validity is the validity that was asked for.
+func (d *Draft) setIssuer(o *Order) (err error) {
+	p := &o.Profile.profile
+	now := o.Now.UTC().Truncate(time.Second)
+	d.notBefore = now.Add(-p.Backdate)
+	if o.Issuer == nil {
+		d.issuerKey = o.Request.key
+		d.scheme, err = schemeOf(o.Request.key)
+	} else {
+		d.issuerKey, d.scheme = o.Issuer.certificate.PublicKey, o.Issuer.scheme
+		err = o.Issuer.admits(p, now)
+	}
+	if err != nil {
+		return err
+	}
+	if o.Issuer != nil && d.notBefore.Before(o.Issuer.certificate.NotBefore) {
+		d.notBefore = o.Issuer.certificate.NotBefore.UTC()
+	}
+	d.notAfter = d.notBefore.Add(p.Validity - time.Second)
+	if o.Issuer != nil && d.notAfter.After(o.Issuer.certificate.NotAfter) {
+		d.notAfter = o.Issuer.certificate.NotAfter.UTC()
+	}
+	return nil
+}
+
+// Sign has the issuer's key sign the draft and returns the certificate in DER.
+// It works once: a second certificate needs a second serial and a second intent,
+// so even a failed attempt uses the draft up. Before the certificate leaves, the
+// signature is verified with the issuer's public key and the signed part is
+// compared with the draft: an HSM that computes wrongly, or a key that is not
+// the issuer's, is found here and not by a phone. Errors: ErrDraftUsed,
+// ErrSigning; the signer's own error stays in the chain.
+func (d *Draft) Sign(key crypto.Signer) ([]byte, error) {
+	if !d.used.CompareAndSwap(false, true) {
+		return nil, ErrDraftUsed
+	}
+	if !sameKey(d.issuerKey, key.Public()) {
+		return nil, fmt.Errorf("%w: the key is not the issuer's", ErrSigning)
+	}
+	digest := d.scheme.digest(d.tbs)
+	signature, err := key.Sign(nil, digest, d.scheme.hash) // nil: see NewRequest
+	if err != nil {
+		// The signer's error goes first: an outage must stay recognisable as one.
+		return nil, fmt.Errorf("sign %s: %w", d.serial, err)
+	}
+	if !d.scheme.verify(d.issuerKey, digest, signature) {
+		return nil, fmt.Errorf("%w: the new signature does not verify", ErrSigning)
+	}
+	der, err := assemble(d.tbs, d.scheme.identifier, signature)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSigning, err)
+	}
+	cert, err := parseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSigning, err)
+	}
+	if !bytes.Equal(cert.RawTBSCertificate, d.tbs) {
+		return nil, fmt.Errorf("%w: what was signed is not the draft", ErrSigning)
+	}
+	return der, nil
+}
+
+// Serial returns the serial number.
+func (d *Draft) Serial() Serial { return d.serial }
+
+// NotBefore returns the first valid second, in UTC.
+func (d *Draft) NotBefore() time.Time { return d.notBefore }
+
+// NotAfter returns the last valid second, in UTC.
+func (d *Draft) NotAfter() time.Time { return d.notAfter }
+
+// SPKIHash returns SHA-256 over the subject's public key info.
+func (d *Draft) SPKIHash() [sha256.Size]byte { return d.spkiHash }
+
+// Profile returns the template that the draft was made with.
+func (d *Draft) Profile() *Template { return d.profile }
+
+// TBS returns a copy of the bytes to be signed, for linters and transcripts.
+func (d *Draft) TBS() []byte { return bytes.Clone(d.tbs) }

@@ -1,0 +1,62 @@
+package issuance_test
+
+import (
+	"crypto"
+	"crypto/elliptic"
+	"encoding/pem"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/signet-hsm/signet/ca/issuance"
+)
+
+// A second implementation must agree with ours about what is a valid chain, and
+// about what is not.
+func TestOpenSSLAgrees(t *testing.T) {
+	t.Parallel()
+	openssl, err := exec.LookPath("openssl")
+	if err != nil {
+		require.Empty(t, os.Getenv("CI"), "openssl is needed in CI: apt install openssl")
+		t.Skip("SKIP: openssl is not installed (apt install openssl)")
+	}
+	for name, key := range map[string]crypto.Signer{
+		"P-256": ecKey(t, elliptic.P256()), "P-384": ecKey(t, elliptic.P384()), "RSA-3072": rsaKey(t, 3072), "Ed25519": edKey(t),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newTower(t, key, key, key)
+			d, err := issuance.Prepare(w.order(t, request(t, ecKey(t, elliptic.P256()))))
+			require.NoError(t, err)
+			leaf, err := d.Sign(key)
+			require.NoError(t, err)
+			dir := t.TempDir()
+			write := func(file string, certs ...[]byte) string {
+				var out []byte
+				for _, c := range certs {
+					out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c})...)
+				}
+				path := filepath.Join(dir, file)
+				require.NoError(t, os.WriteFile(path, out, 0o600))
+				return path
+			}
+			verify := func(untrusted string, cert string) ([]byte, error) {
+				return exec.CommandContext(t.Context(), openssl, "verify", "-x509_strict", "-purpose", "sslclient",
+					"-attime", strconv.FormatInt(now.Unix(), 10),
+					"-CAfile", write("root.pem", w.root), "-untrusted", untrusted, cert).CombinedOutput()
+			}
+			middle := write("chain.pem", w.signer, w.issuer)
+			out, err := verify(middle, write("leaf.pem", leaf))
+			require.NoError(t, err, "%s", out)
+			leaf[len(leaf)-1] ^= 1
+			out, err = verify(middle, write("bad.pem", leaf))
+			require.Error(t, err, "%s", out)
+			out, err = verify(write("gap.pem", w.issuer), write("leaf2.pem", leaf))
+			require.Error(t, err, "%s", out)
+		})
+	}
+}

@@ -1,0 +1,153 @@
+package issuance
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"slices"
+	"time"
+)
+
+// Profile says what a kind of certificate contains. It is data: it can be
+// written in a configuration file, compared and hashed. The lists are sets,
+// their order carries no meaning.
+type Profile struct {
+	Name         string        `yaml:"name"` // A-Z 0-9 _, at most 32; a metric label and a column
+	SelfSigned   bool          `yaml:"selfSigned"`
+	CA           bool          `yaml:"ca"`
+	MaxPath      int           `yaml:"maxPath"` // CAs that may stand between this one and a leaf; -1: no limit; 0 for a leaf
+	KeyUsages    []KeyUsage    `yaml:"keyUsages"`
+	ExtKeyUsages []ExtKeyUsage `yaml:"extKeyUsages"`
+	// Validity is how long certificates last, first and last second included.
+	// It is cut to the issuer's own validity.
+	Validity time.Duration `yaml:"validity"`
+	// Backdate moves notBefore into the past for devices whose clock is late.
+	Backdate   time.Duration  `yaml:"backdate"`
+	Subject    SubjectPolicy  `yaml:"subject"`
+	Keys       []KeyAlgorithm `yaml:"keys"`
+	MinRSABits int            `yaml:"minRSABits"` // 0: 2048
+}
+
+// Validate refuses a profile that could yield a certificate we would not defend.
+func (p *Profile) Validate() error {
+	bad := func(format string, a ...any) error {
+		return fmt.Errorf("profile %q: %w: %s", p.Name, ErrProfile, fmt.Sprintf(format, a...))
+	}
+	if !validName(p.Name) {
+		return bad("name must be 1..32 characters of A-Z, 0-9, _")
+	}
+	if max(len(p.KeyUsages), len(p.ExtKeyUsages), len(p.Keys), len(p.Subject.Required), len(p.Subject.Optional)) > maxUsages {
+		return bad("a list is longer than %d", maxUsages)
+	}
+	if len(p.KeyUsages) == 0 || !knownSet(p.KeyUsages, keyUsageBits) {
+		return bad("keyUsages must be a non-empty set of known usages: %q", p.KeyUsages)
+	}
+	if !knownSet(p.ExtKeyUsages, extKeyUsageOIDs) {
+		return bad("extKeyUsages must be a set of known usages: %q", p.ExtKeyUsages)
+	}
+	certSign, crlSign := slices.Contains(p.KeyUsages, CertSign), slices.Contains(p.KeyUsages, CRLSign)
+	switch {
+	case p.CA && !certSign:
+		return bad("a CA needs keyCertSign")
+	case !p.CA && (certSign || crlSign):
+		return bad("only a CA may sign certificates or CRLs")
+	case p.SelfSigned && !p.CA:
+		return bad("only a CA may be self-signed")
+	case p.CA && p.MaxPath < -1, !p.CA && p.MaxPath != 0:
+		return bad("maxPath %d", p.MaxPath)
+	}
+	if p.Validity < time.Minute || p.Validity > maxValidity || p.Validity%time.Second != 0 {
+		return bad("validity %s is not within 1m..%s in whole seconds", p.Validity, maxValidity)
+	}
+	if p.Backdate < 0 || p.Backdate > maxBackdate || p.Backdate >= p.Validity || p.Backdate%time.Second != 0 {
+		return bad("backdate %s", p.Backdate)
+	}
+	if len(p.Keys) == 0 || !knownSet(p.Keys, keyAlgorithms) {
+		return bad("keys must be a non-empty set of known algorithms: %q", p.Keys)
+	}
+	if p.MinRSABits != 0 && (p.MinRSABits < minRSABits || p.MinRSABits > maxRSABits) {
+		return bad("minRSABits %d is not within %d..%d", p.MinRSABits, minRSABits, maxRSABits)
+	}
+	if err := p.Subject.validate(); err != nil {
+		return bad("%v", err)
+	}
+	return nil
+}
+
+// Hash is SHA-256 over a canonical encoding of every field. Equal profiles have
+// equal hashes whatever the order of their lists.
+func (p *Profile) Hash() [sha256.Size]byte {
+	e := encoder{sha256.New()}
+	e.text("signet profile 1") // a new field gets a new number here
+	e.text(p.Name)
+	e.number(flag(p.SelfSigned), flag(p.CA), int64(p.MaxPath))
+	encodeSet(e, p.KeyUsages)
+	encodeSet(e, p.ExtKeyUsages)
+	e.number(int64(p.Validity), int64(p.Backdate))
+	encodeSet(e, p.Subject.Required)
+	encodeSet(e, p.Subject.Optional)
+	encodeSet(e, p.Keys)
+	e.number(int64(p.minRSABits()))
+	return [sha256.Size]byte(e.h.Sum(nil))
+}
+
+func (p *Profile) minRSABits() int {
+	if p.MinRSABits == 0 {
+		return minRSABits
+	}
+	return p.MinRSABits
+}
+
+// allows reports whether keys of this kind may be certified.
+func (p *Profile) allows(a KeyAlgorithm, bits int) bool {
+	return slices.Contains(p.Keys, a) && (a != RSA || bits >= p.minRSABits())
+}
+
+// encoder writes self-delimiting values, so that no two profiles can meet in
+// one byte string.
+type encoder struct{ h hash.Hash }
+
+func (e encoder) number(vs ...int64) {
+	for _, v := range vs {
+		_, _ = e.h.Write(binary.BigEndian.AppendUint64(nil, uint64(v)))
+	}
+}
+
+func (e encoder) text(s string) {
+	e.number(int64(len(s)))
+	_, _ = e.h.Write([]byte(s))
+}
+
+func encodeSet[T ~string](e encoder, set []T) {
+	e.number(int64(len(set)))
+	for _, v := range slices.Sorted(slices.Values(set)) {
+		e.text(string(v))
+	}
+}
+
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func validName(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= 32
+}
+
+// knownSet reports whether list has only keys of known, each at most once.
+func knownSet[K comparable, V any](list []K, known map[K]V) bool {
+	for i, v := range list {
+		if _, ok := known[v]; !ok || slices.Contains(list[:i], v) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,64 @@
+package issuance
+
+import "time"
+
+const (
+	day  = 24 * time.Hour
+	year = 365 * day
+)
+
+// caKeys are the keys a certificate authority of ours may have.
+var caKeys = []KeyAlgorithm{P256, P384, RSA, Ed25519}
+
+// Root is the profile ROOT: the self-signed anchor, kept offline. Its path is
+// not limited, so that another layer can be added under it one day.
+func Root() Profile {
+	return Profile{
+		Name: "ROOT", SelfSigned: true, CA: true, MaxPath: -1,
+		KeyUsages: []KeyUsage{CertSign, CRLSign},
+		Validity:  20 * year,
+		Subject:   SubjectPolicy{Required: []Attribute{CommonName}, Optional: []Attribute{Country, Organization, OrganizationalUnit}},
+		Keys:      caKeys, MinRSABits: 3072,
+	}
+}
+
+// Issuer is the profile ISSUER: the one CA above all tenant signers. The path
+// limit lets it certify signers, and signers devices, and nothing deeper.
+func Issuer() Profile {
+	return Profile{
+		Name: "ISSUER", CA: true, MaxPath: 1,
+		KeyUsages: []KeyUsage{CertSign, CRLSign},
+		Validity:  10 * year,
+		Subject:   SubjectPolicy{Required: []Attribute{CommonName}, Optional: []Attribute{Country, Organization, OrganizationalUnit}},
+		Keys:      caKeys, MinRSABits: 3072,
+	}
+}
+
+// Signer is the profile SIGNER: one tenant's CA for devices. digitalSignature is
+// there because the same key signs the tenant's SDK configuration (seed 001).
+// The serial number attribute of its subject is the signer's id, which keeps the
+// subjects of two generations apart.
+func Signer() Profile {
+	return Profile{
+		Name: "SIGNER", CA: true, MaxPath: 0,
+		KeyUsages: []KeyUsage{DigitalSignature, CertSign, CRLSign},
+		Validity:  5 * year, Backdate: 5 * time.Minute,
+		Subject: SubjectPolicy{Required: []Attribute{Organization, CommonName, SerialNumber}},
+		Keys:    caKeys, MinRSABits: 3072,
+	}
+}
+
+// ASTDevice is the profile AST_DEVICE: the certificate of one client
+// installation. The common name is the client id and the organisation the
+// tenant. The user is left out: a certificate lies in logs and caches that no
+// erasure reaches, and the authority's row knows whose it is.
+func ASTDevice() Profile {
+	return Profile{
+		Name:         "AST_DEVICE",
+		KeyUsages:    []KeyUsage{DigitalSignature},
+		ExtKeyUsages: []ExtKeyUsage{ClientAuth},
+		Validity:     2 * year, Backdate: 5 * time.Minute,
+		Subject: SubjectPolicy{Required: []Attribute{Organization, CommonName}},
+		Keys:    []KeyAlgorithm{P256, P384, RSA, Ed25519},
+	}
+}

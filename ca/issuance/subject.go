@@ -1,0 +1,151 @@
+package issuance
+
+import (
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/cryptobyte"
+	casn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// Subject is the name in a certificate. Empty fields are left out; the others
+// are encoded in the order of the fields, one value to each relative name.
+type Subject struct {
+	Country            string `yaml:"country"` // two upper-case letters
+	Organization       string `yaml:"organization"`
+	OrganizationalUnit string `yaml:"organizationalUnit"`
+	CommonName         string `yaml:"commonName"`
+	SerialNumber       string `yaml:"serialNumber"`
+}
+
+// Attribute names a field of Subject.
+type Attribute string
+
+// The attributes that a subject policy may name.
+const (
+	Country            Attribute = "country"
+	Organization       Attribute = "organization"
+	OrganizationalUnit Attribute = "organizationalUnit"
+	CommonName         Attribute = "commonName"
+	SerialNumber       Attribute = "serialNumber"
+)
+
+var attributeOIDs = map[Attribute]asn1.ObjectIdentifier{
+	Country:            {2, 5, 4, 6},
+	Organization:       {2, 5, 4, 10},
+	OrganizationalUnit: {2, 5, 4, 11},
+	CommonName:         {2, 5, 4, 3},
+	SerialNumber:       {2, 5, 4, 5},
+}
+
+// maxAttribute is ub-common-name and its equals of RFC 5280 appendix A.1, in
+// characters.
+const maxAttribute = 64
+
+// SubjectPolicy lists what a subject must and may have; all else is refused.
+type SubjectPolicy struct {
+	Required []Attribute `yaml:"required"`
+	Optional []Attribute `yaml:"optional"`
+}
+
+func (p *SubjectPolicy) validate() error {
+	all := slices.Concat(p.Required, p.Optional)
+	switch {
+	case len(p.Required) == 0:
+		return errors.New("subject requires nothing")
+	case !knownSet(all, attributeOIDs):
+		return fmt.Errorf("subject must be a set of known attributes: %q", all)
+	}
+	return nil
+}
+
+type attributeValue struct {
+	attribute Attribute
+	value     string
+}
+
+func (s *Subject) values() [5]attributeValue {
+	return [...]attributeValue{
+		{Country, s.Country},
+		{Organization, s.Organization},
+		{OrganizationalUnit, s.OrganizationalUnit},
+		{CommonName, s.CommonName},
+		{SerialNumber, s.SerialNumber},
+	}
+}
+
+// check compares a subject with the policy.
+func (p *SubjectPolicy) check(s *Subject) error {
+	for _, av := range s.values() {
+		switch {
+		case av.value == "" && slices.Contains(p.Required, av.attribute):
+			return fmt.Errorf("%w: %s is missing", ErrSubject, av.attribute)
+		case av.value == "":
+		case !slices.Contains(p.Required, av.attribute) && !slices.Contains(p.Optional, av.attribute):
+			return fmt.Errorf("%w: %s is not allowed", ErrSubject, av.attribute)
+		case !av.ok():
+			return fmt.Errorf("%w: %s has a bad value", ErrSubject, av.attribute)
+		}
+	}
+	return nil
+}
+
+func (av attributeValue) ok() bool {
+	s := av.value
+	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > maxAttribute || strings.TrimSpace(s) != s {
+		return false
+	}
+	for _, r := range s {
+		// Control and format characters make two names look alike in a log.
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	switch av.attribute {
+	case Country:
+		return len(s) == 2 && s[0] >= 'A' && s[0] <= 'Z' && s[1] >= 'A' && s[1] <= 'Z'
+	case SerialNumber:
+		return printableString(s)
+	}
+	return true
+}
+
+// printableString reports whether s fits the ASN.1 type of that name.
+func printableString(s string) bool {
+	for _, c := range []byte(s) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+		case strings.IndexByte(" '()+,-./:=?", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// add appends the Name. RFC 5280 wants country and serialNumber as
+// PrintableString and prefers UTF8String for the rest.
+func (s *Subject) add(b *cryptobyte.Builder) {
+	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, av := range s.values() {
+			if av.value == "" {
+				continue
+			}
+			tag := casn1.UTF8String
+			if av.attribute == Country || av.attribute == SerialNumber {
+				tag = casn1.PrintableString
+			}
+			b.AddASN1(casn1.SET, func(b *cryptobyte.Builder) {
+				b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
+					b.AddASN1ObjectIdentifier(attributeOIDs[av.attribute])
+					b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes([]byte(av.value)) })
+				})
+			})
+		}
+	})
+}

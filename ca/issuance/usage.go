@@ -1,0 +1,104 @@
+package issuance
+
+import (
+	"encoding/asn1"
+
+	"golang.org/x/crypto/cryptobyte"
+	casn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// KeyUsage is a bit of RFC 5280 section 4.2.1.3 by its name there.
+type KeyUsage string
+
+// The usages that profiles may name. contentCommitment is left out: nothing
+// signet issues is meant to be evidence against its holder.
+const (
+	DigitalSignature KeyUsage = "digitalSignature"
+	KeyEncipherment  KeyUsage = "keyEncipherment"
+	KeyAgreement     KeyUsage = "keyAgreement"
+	CertSign         KeyUsage = "keyCertSign"
+	CRLSign          KeyUsage = "cRLSign"
+)
+
+// keyUsageBits counts as RFC 5280 does: bit 0 is the first bit on the wire.
+var keyUsageBits = map[KeyUsage]uint{
+	DigitalSignature: 0, KeyEncipherment: 2, KeyAgreement: 4, CertSign: 5, CRLSign: 6,
+}
+
+// ExtKeyUsage is a purpose of RFC 5280 section 4.2.1.12 by its name there.
+type ExtKeyUsage string
+
+// The purposes that profiles may name.
+const (
+	ServerAuth  ExtKeyUsage = "serverAuth"
+	ClientAuth  ExtKeyUsage = "clientAuth"
+	OCSPSigning ExtKeyUsage = "OCSPSigning"
+)
+
+var extKeyUsageOIDs = map[ExtKeyUsage]asn1.ObjectIdentifier{
+	ServerAuth:  {1, 3, 6, 1, 5, 5, 7, 3, 1},
+	ClientAuth:  {1, 3, 6, 1, 5, 5, 7, 3, 2},
+	OCSPSigning: {1, 3, 6, 1, 5, 5, 7, 3, 9},
+}
+
+var (
+	oidSubjectKeyID     = asn1.ObjectIdentifier{2, 5, 29, 14}
+	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
+	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+	oidAuthorityKeyID   = asn1.ObjectIdentifier{2, 5, 29, 35}
+	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
+)
+
+// usageByte holds the bits of a set in wire order, bit 0 highest. No usage that
+// we know needs the second byte (decipherOnly).
+func usageByte(set []KeyUsage) (b byte) {
+	for _, u := range set {
+		b |= 0x80 >> keyUsageBits[u]
+	}
+	return b
+}
+
+// addExtension appends one Extension; DER omits critical when it is false.
+func addExtension(b *cryptobyte.Builder, oid asn1.ObjectIdentifier, critical bool, value func(*cryptobyte.Builder)) {
+	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(oid)
+		if critical {
+			b.AddASN1Boolean(true)
+		}
+		b.AddASN1(casn1.OCTET_STRING, value)
+	})
+}
+
+func addKeyUsage(b *cryptobyte.Builder, set []KeyUsage) {
+	addExtension(b, oidKeyUsage, true, func(b *cryptobyte.Builder) {
+		bits := usageByte(set)
+		unused := byte(0) // DER: trailing zero bits of a named bit list are not sent
+		for v := bits; v&1 == 0; v >>= 1 {
+			unused++
+		}
+		b.AddASN1(casn1.BIT_STRING, func(b *cryptobyte.Builder) { b.AddBytes([]byte{unused, bits}) })
+	})
+}
+
+func addBasicConstraints(b *cryptobyte.Builder, ca bool, maxPath int) {
+	addExtension(b, oidBasicConstraints, true, func(b *cryptobyte.Builder) {
+		b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			if ca {
+				b.AddASN1Boolean(true)
+				if maxPath >= 0 {
+					b.AddASN1Int64(int64(maxPath))
+				}
+			}
+		})
+	})
+}
+
+func addExtKeyUsages(b *cryptobyte.Builder, set []ExtKeyUsage) {
+	addExtension(b, oidExtKeyUsage, false, func(b *cryptobyte.Builder) {
+		b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			for _, u := range set {
+				b.AddASN1ObjectIdentifier(extKeyUsageOIDs[u])
+			}
+		})
+	})
+}
