@@ -21,7 +21,7 @@ const (
 
 // Keys is the key tree of one activation, ready for use. Make it with
 // DeriveKeys, keep it as long as the activation is hot: it is immutable, safe
-// for concurrent use and smaller than 300 bytes. It never prints its content.
+// for concurrent use and takes 224 bytes. It never prints its content.
 type Keys struct {
 	factor    [maxComponents]factorKey // possession, knowledge, biometry
 	transport [16]byte

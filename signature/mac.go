@@ -1,15 +1,18 @@
 package signature
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
 )
 
-const (
-	blockSize = sha256.BlockSize
-	ipad      = 0x36
-	opad      = 0x5c
+const blockSize = sha256.BlockSize
+
+// The pads of HMAC, whole blocks so that padding a key is a copy and an XOR.
+var (
+	ipadBlock = [blockSize]byte(bytes.Repeat([]byte{0x36}, blockSize))
+	opadBlock = [blockSize]byte(bytes.Repeat([]byte{0x5c}, blockSize))
 )
 
 // hmacShort is HMAC-SHA256 over stack buffers, without the five allocations of
@@ -22,7 +25,7 @@ func hmacShort(key, msg []byte) [32]byte {
 		key = hashed[:]
 	}
 	var buf [2 * blockSize]byte
-	fillPad(buf[:blockSize], key, ipad)
+	fillPad(buf[:blockSize], key, &ipadBlock)
 	inner := sha256.Sum256(append(buf[:blockSize], msg...))
 	return hmacOuter(key, &inner)
 }
@@ -30,22 +33,20 @@ func hmacShort(key, msg []byte) [32]byte {
 // hmacHeadroom is HMAC-SHA256 over data[blockSize:]; the first block of data is
 // scratch space for the padded key.
 func hmacHeadroom(key, data []byte) [32]byte {
-	fillPad(data[:blockSize], key, ipad)
+	fillPad(data[:blockSize], key, &ipadBlock)
 	inner := sha256.Sum256(data)
 	return hmacOuter(key, &inner)
 }
 
 func hmacOuter(key []byte, inner *[32]byte) [32]byte {
 	var buf [blockSize + 32]byte
-	fillPad(buf[:blockSize], key, opad)
+	fillPad(buf[:blockSize], key, &opadBlock)
 	copy(buf[blockSize:], inner[:])
 	return sha256.Sum256(buf[:])
 }
 
-func fillPad(block, key []byte, pad byte) {
-	for i := range block {
-		block[i] = pad
-	}
+func fillPad(block, key []byte, pad *[blockSize]byte) {
+	copy(block, pad[:])
 	subtle.XORBytes(block, block, key)
 }
 

@@ -110,7 +110,8 @@ func escape(dst []byte, s string) []byte {
 	return dst
 }
 
-// unescape decodes as java.net.URLDecoder does.
+// unescape decodes as java.net.URLDecoder does, but for "%+1" and "%-0", which
+// that class takes for numbers; here they are bad escapes.
 func unescape(s string) (string, error) {
 	if !strings.ContainsAny(s, "%+") {
 		return s, nil
@@ -134,7 +135,54 @@ func unescape(s string) (string, error) {
 			out = append(out, s[i])
 		}
 	}
-	return string(out), nil
+	return replaceMalformed(out), nil
+}
+
+// replaceMalformed makes a string of UTF-8 as Java's decoder does: every
+// malformed sequence, as far as it could have been a character, becomes one
+// U+FFFD (Go makes one of each byte).
+func replaceMalformed(b []byte) string {
+	if utf8.Valid(b) {
+		return string(b)
+	}
+	out := make([]byte, 0, len(b)+8)
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if r == utf8.RuneError && n == 1 {
+			n = malformedLength(b)
+		}
+		out = utf8.AppendRune(out, r)
+		b = b[n:]
+	}
+	return string(out)
+}
+
+// malformedLength is the length of the sequence at the start of b that the lead
+// byte allows. A surrogate in three bytes (ED A0 80) counts as one.
+func malformedLength(b []byte) int {
+	lo, hi, want := byte(0x80), byte(0xBF), 1
+	switch c := b[0]; {
+	case c >= 0xC2 && c <= 0xDF:
+		want = 2
+	case c >= 0xE0 && c <= 0xEF:
+		want = 3
+		if c == 0xE0 {
+			lo = 0xA0
+		}
+	case c >= 0xF0 && c <= 0xF4:
+		want = 4
+		if c == 0xF0 {
+			lo = 0x90
+		} else if c == 0xF4 {
+			hi = 0x8F
+		}
+	}
+	n := 1
+	for n < want && n < len(b) && b[n] >= lo && b[n] <= hi {
+		lo, hi = 0x80, 0xBF
+		n++
+	}
+	return n
 }
 
 func unhex(c byte) byte {

@@ -174,10 +174,13 @@ func TestVectorDerivedKeys(t *testing.T) {
 	check := func(master []byte, want out) {
 		k := DeriveKeys([16]byte(master))
 		transport, vault := k.TransportKey(), k.VaultKey()
-		require.Equal(t, want, out{
-			k.factor[0].key[:], k.factor[1].key[:], k.factor[2].key[:], transport[:], vault[:],
-		})
-		// The prepared parts are those of the same keys.
+		var factors [3][16]byte
+		for i, index := range []uint64{indexPossession, indexKnowledge, indexBiometry} {
+			m := [16]byte(master)
+			factors[i] = kdf(&m, index)
+		}
+		require.Equal(t, want, out{factors[0][:], factors[1][:], factors[2][:], transport[:], vault[:]})
+		// What is kept of the factor keys is made of the same ones.
 		require.Equal(t, testKeys(want.Possession, want.Knowledge, want.Biometry).factor, k.factor)
 		other := [16]byte(master)
 		other[0] ^= 1
@@ -323,10 +326,11 @@ func TestVectorActivationKeys(t *testing.T) {
 		k := DeriveKeys([16]byte(master))
 		transport, vault := k.TransportKey(), k.VaultKey()
 		require.Equal(t, row.Output, out{
-			master, k.factor[0].key[:], k.factor[1].key[:], k.factor[2].key[:],
+			master, row.Output.Possession, row.Output.Knowledge, row.Output.Biometry,
 			transport[:], vault[:], k.EncryptedVaultKey(),
 			Fingerprint(publicKey(t, row.Input.DevicePublic), row.Input.Activation, publicKey(t, row.Input.ServerPublic)),
 		})
+		require.Equal(t, testKeys(row.Output.Possession, row.Output.Knowledge, row.Output.Biometry).factor, k.factor)
 		opened, err := k.DecryptVaultKey(row.Output.EncryptedVault)
 		require.NoError(t, err)
 		require.Equal(t, vault, opened)

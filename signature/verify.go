@@ -72,7 +72,7 @@ func (k *Keys) compute(w *work, f Factor, ctr *Counter) {
 	n := 0
 	for i := range k.factor {
 		if f&(1<<i) != 0 {
-			mac[n] = k.factor[i].mac(ctr)
+			mac[n] = k.factor[i].mac(&w.resumable, ctr)
 			n++
 		}
 	}
@@ -91,13 +91,14 @@ func (k *Keys) compute(w *work, f Factor, ctr *Counter) {
 type work struct {
 	data []byte
 	got  Signature
+	resumable
 }
 
 // maxPooled keeps a rare huge body from staying in memory.
 const maxPooled = 64 << 10
 
 var workPool = sync.Pool{New: func() any {
-	return &work{data: make([]byte, blockSize, 1024)}
+	return &work{data: make([]byte, blockSize, 1024), resumable: newResumable()}
 }}
 
 func getWork() *work { return workPool.Get().(*work) }
@@ -106,6 +107,7 @@ func getWork() *work { return workPool.Get().(*work) }
 func (w *work) put() {
 	clear(w.data)
 	w.got = Signature{}
+	w.wipe()
 	if cap(w.data) <= maxPooled {
 		workPool.Put(w)
 	}
