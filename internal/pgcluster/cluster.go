@@ -14,16 +14,10 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/signet-hsm/signet/internal/pg"
 )
 
 const (
 	superuser = "signet"
-	database  = "signet"
 	// socketPort names the socket file only; nothing listens on TCP. Not 5432, so
 	// that no tool started in run/ by accident takes it for the system's server.
 	socketPort = 5433
@@ -132,17 +126,14 @@ func Start(ctx context.Context, c Config) (_ *Cluster, err error) {
 	if err = cl.proc.waitReady(ctx, l); err != nil {
 		return nil, err
 	}
-	cl.url = clusterURL(l.socketDir, password, database)
-	if err = cl.connect(ctx, password); err != nil {
-		return nil, err
-	}
+	cl.url = clusterURL(l.socketDir, password)
 	cl.log.Info("postgresql started", "version", bin.version, "dir", l.dir, "new", first,
 		"pid", cl.proc.pid, "took", time.Since(began).Round(time.Millisecond))
 	return cl, nil
 }
 
-// URL names the cluster's database for pgx: it carries the password, so it is a
-// secret.
+// URL names the cluster's database (initdb's "postgres") for pgx and psql. It
+// carries the password, so it is a secret.
 func (c *Cluster) URL() string { return c.url }
 
 // PID is the postmaster's process id.
@@ -178,38 +169,9 @@ func (c *Cluster) Stop(ctx context.Context) error {
 	return c.stopErr
 }
 
-// connect proves that the password opens the database and makes the database
-// when it is not there: an interrupted first start may have left it out.
-func (c *Cluster) connect(ctx context.Context, password string) error {
-	conn, err := dial(ctx, c.url)
-	var pgErr *pgconn.PgError
-	switch {
-	case err == nil:
-		return conn.Close(ctx)
-	case errors.As(err, &pgErr) && pgErr.Code == "28P01":
-		return fmt.Errorf("%w: %s", ErrPassword, c.layout.path("password"))
-	case !errors.As(err, &pgErr) || pgErr.Code != "3D000":
-		return err
-	}
-	if conn, err = dial(ctx, clusterURL(c.layout.socketDir, password, "postgres")); err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	_, err = conn.Exec(ctx, "create database "+database)
-	return err
-}
-
-func dial(ctx context.Context, url string) (*pgx.Conn, error) {
-	cfg, err := pg.ParseConfig(url)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.ConnectConfig(ctx, cfg)
-}
-
-func clusterURL(socketDir, password, db string) string {
+func clusterURL(socketDir, password string) string {
 	q := url.Values{"host": {socketDir}, "port": {strconv.Itoa(socketPort)}, "sslmode": {"disable"}}
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(superuser, password), Path: "/" + db, RawQuery: q.Encode()}
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(superuser, password), Path: "/postgres", RawQuery: q.Encode()}
 	return u.String()
 }
 
@@ -222,7 +184,7 @@ func newPassword() string {
 func readPassword(file string) (string, error) {
 	b, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("%w: %s is missing", ErrPassword, file)
+		return "", fmt.Errorf("%w: %s", ErrPassword, file)
 	}
 	if err != nil {
 		return "", err

@@ -11,8 +11,8 @@ var (
 	ErrInUse = errors.New("the folder is in use by another process")
 	// ErrCrashed: the server ended without having been told to.
 	ErrCrashed = errors.New("PostgreSQL ended unexpectedly")
-	// ErrPassword: DIR/password is missing or not the cluster's.
-	ErrPassword = errors.New("the password file does not fit the cluster")
+	// ErrPassword: DIR/password is gone, and with it the way into the cluster.
+	ErrPassword = errors.New("the cluster's password file is missing")
 	// ErrUnsupported: private clusters need Linux.
 	ErrUnsupported = errors.New("a private PostgreSQL cluster needs Linux: configure an external database instead")
 )
