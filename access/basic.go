@@ -1,0 +1,338 @@
+package access
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/maypok86/otter/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/internal/envelope"
+	"github.com/signet-hsm/signet/internal/pg"
+	"github.com/signet-hsm/signet/internal/secret"
+	"github.com/signet-hsm/signet/tenant"
+)
+
+// DB is the part of a pgx pool that Basic needs.
+type DB interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// Sealer keeps the pepper secret at rest; *envelope.Keyring.
+type Sealer interface {
+	Seal(ctx context.Context, f envelope.Field, plaintext []byte) ([]byte, error)
+	Open(ctx context.Context, f envelope.Field, blob []byte) (secret.Bytes, error)
+}
+
+// BasicConfig makes a Basic. DB and Sealer are needed.
+type BasicConfig struct {
+	DB      DB
+	Sealer  Sealer
+	Now     func() time.Time
+	Metrics prometheus.Registerer
+}
+
+// Basic authenticates and administers HTTP Basic credentials.
+//
+// Verdicts are remembered for seconds under a MAC of username and password, good
+// and bad ones alike, so that verifying signatures costs no extra round trip. (A
+// cache by username would answer faster for names that exist.) A change made
+// here is seen at once, one made by another node after at most verdictCached.
+type Basic struct {
+	db       DB
+	now      func() time.Time
+	pepper   *pepper
+	verdicts *otter.Cache[[sha256.Size]byte, verdict]
+	lookups  singleflight.Group
+	process  secret.Bytes // key of the verdicts' names; random, gone with the process
+	decoy    []byte       // stands for the MAC of users that do not exist
+	results  *prometheus.CounterVec
+}
+
+// verdict is what became of a username and password.
+type verdict struct {
+	principal Principal
+	good      bool
+	until     time.Time
+}
+
+// credential is a row, or the decoy.
+type credential struct {
+	tenant  string
+	role    string
+	mac     []byte
+	pepper  int
+	enabled bool
+	apps    []string
+}
+
+var basicRoles = map[string]Privilege{
+	PAIntegration.String(): PAIntegration,
+	PAAdmin.String():       PAAdmin,
+	PAInternal.String():    PAInternal,
+}
+
+// NewBasic makes a Basic; it does not touch the database.
+func NewBasic(c BasicConfig) (*Basic, error) {
+	if c.DB == nil || c.Sealer == nil {
+		return nil, fmt.Errorf("basic: %w: database or sealer is missing", ErrConfig)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &Basic{
+		db: c.DB, now: c.Now,
+		pepper:   &pepper{db: c.DB, sealer: c.Sealer, now: c.Now},
+		verdicts: otter.Must(&otter.Options[[sha256.Size]byte, verdict]{MaximumSize: verdictCache}),
+		process:  secret.New(random32()),
+		decoy:    random32(),
+		results:  newResults(c.Metrics),
+	}, nil
+}
+
+// Authenticate checks a username and password. Errors: ErrUnauthenticated, or
+// fault.ErrUnavailable when database or HSM kept it from a verdict.
+func (b *Basic) Authenticate(ctx context.Context, username, password string) (Principal, error) {
+	v, err := b.verdict(ctx, username, password)
+	switch {
+	case err != nil:
+		b.results.WithLabelValues("basic", "unavailable").Inc()
+		return Principal{}, fmt.Errorf("basic: %w", err)
+	case !v.good:
+		b.results.WithLabelValues("basic", "refused").Inc()
+		return Principal{}, fmt.Errorf("basic: %w: wrong, unknown or disabled", ErrUnauthenticated)
+	}
+	b.results.WithLabelValues("basic", "ok").Inc()
+	return v.principal, nil
+}
+
+func (b *Basic) verdict(ctx context.Context, username, password string) (verdict, error) {
+	if !validUsername(username) || len(password) > maxSecret {
+		return verdict{}, nil
+	}
+	name := [sha256.Size]byte(mac(b.process, username, password))
+	if v, ok := b.verdicts.GetIfPresent(name); ok && b.now().Before(v.until) {
+		return v, nil
+	}
+	return shared(ctx, &b.lookups, string(name[:]), func(ctx context.Context) (verdict, error) {
+		v, err := b.judge(ctx, username, password)
+		if err == nil {
+			v.until = b.now().Add(verdictCached)
+			b.verdicts.Set(name, v)
+		}
+		return v, err
+	})
+}
+
+// judge takes one way for all: found, unknown and disabled users differ in the
+// two booleans of its last step only.
+func (b *Basic) judge(ctx context.Context, username, password string) (verdict, error) {
+	c, err := b.read(ctx, username)
+	if err != nil {
+		return verdict{}, err
+	}
+	key, err := b.pepper.version(ctx, c.pepper)
+	if err != nil {
+		return verdict{}, err
+	}
+	match := hmac.Equal(credentialMAC(key, c.tenant, username, c.role, password), c.mac)
+	t, err := tenant.Parse(c.tenant)
+	if err != nil {
+		return verdict{}, fmt.Errorf("credential of tenant %q: %w", c.tenant, err)
+	}
+	p := Principal{Tenant: t, Name: username, Privileges: Any(basicRoles[c.role]), Apps: c.apps}
+	return verdict{principal: p, good: match && c.enabled}, nil
+}
+
+// read returns the user's row or the decoy.
+func (b *Basic) read(ctx context.Context, username string) (credential, error) {
+	var c credential
+	err := b.db.QueryRow(ctx, sqlCredential, username).
+		Scan(&c.tenant, &c.role, &c.mac, &c.pepper, &c.enabled, &c.apps)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return credential{tenant: "decoy", role: PAIntegration.String(), mac: b.decoy, pepper: pepperVersion}, nil
+	}
+	if err != nil {
+		return c, pg.Unavailable(fmt.Errorf("credential: %w", err))
+	}
+	return c, nil
+}
+
+// NewCredential describes a credential to create.
+type NewCredential struct {
+	Username string    // 1..255 bytes without colon or control characters; unique over all tenants
+	Role     Privilege // PAIntegration, PAAdmin or PAInternal
+	Apps     []string  // applications to grant; may be empty
+}
+
+// Create makes a credential and returns its secret, 43 characters base64url of
+// 256 random bits: the only time it can be seen. Errors: ErrCredential,
+// ErrUserExists, fault.ErrUnavailable.
+func (b *Basic) Create(ctx context.Context, t tenant.ID, n NewCredential) (secret.Bytes, error) {
+	if err := n.validate(t); err != nil {
+		return secret.Bytes{}, err
+	}
+	password, sum, err := b.newSecret(ctx, t, n.Username, n.Role.String())
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	apps := slices.Compact(slices.Sorted(slices.Values(n.Apps)))
+	_, err = b.db.Exec(ctx, sqlCreate, t.String(), n.Username, n.Role.String(), sum, pepperVersion, b.now(), apps)
+	b.verdicts.InvalidateAll()
+	switch {
+	case err == nil:
+		return password, nil
+	case pg.IsUnique(err, "access_credential_username"), pg.IsUnique(err, "access_credential_pkey"):
+		return secret.Bytes{}, fmt.Errorf("create credential: %w: %w", ErrUserExists, err)
+	}
+	return secret.Bytes{}, pg.Unavailable(fmt.Errorf("create credential: %w", err))
+}
+
+func (n NewCredential) validate(t tenant.ID) error {
+	var v []fault.Violation
+	if t.IsZero() || t == tenant.System {
+		v = append(v, fault.Violation{Field: "tenant", Hint: "must name a tenant"})
+	}
+	if !validUsername(n.Username) {
+		v = append(v, fault.Violation{Field: "username", Hint: "must have 1 to 255 bytes without colon or control characters"})
+	}
+	if basicRoles[n.Role.String()] == 0 {
+		v = append(v, fault.Violation{Field: "role", Hint: "must be integration, admin or internal"})
+	}
+	for _, a := range n.Apps {
+		if !validName(a) {
+			v = append(v, fault.Violation{Field: "apps", Hint: "must be application ids of 1 to 255 bytes"})
+			break
+		}
+	}
+	if len(v) > 0 {
+		return fmt.Errorf("create credential: %w", ErrCredential.With(v...))
+	}
+	return nil
+}
+
+// Reset replaces the secret of a user and returns the new one; the old one stops
+// working. Errors: ErrUserUnknown, fault.ErrUnavailable.
+func (b *Basic) Reset(ctx context.Context, t tenant.ID, username string) (secret.Bytes, error) {
+	var role string
+	err := b.db.QueryRow(ctx, sqlRole, t.String(), username).Scan(&role)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return secret.Bytes{}, fmt.Errorf("reset credential: %w", ErrUserUnknown)
+	} else if err != nil {
+		return secret.Bytes{}, pg.Unavailable(fmt.Errorf("reset credential: %w", err))
+	}
+	password, sum, err := b.newSecret(ctx, t, username, role)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	err = b.change(ctx, "reset", sqlReset, t.String(), username, role, sum, pepperVersion)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	return password, nil
+}
+
+// Disable shuts a user out for good; doing so twice changes nothing. Errors:
+// ErrUserUnknown, fault.ErrUnavailable.
+func (b *Basic) Disable(ctx context.Context, t tenant.ID, username string) error {
+	return b.change(ctx, "disable", sqlDisable, t.String(), username, b.now())
+}
+
+// Grant lets a user act for an application; doing so twice changes nothing.
+// Errors: ErrCredential, ErrUserUnknown, fault.ErrUnavailable.
+func (b *Basic) Grant(ctx context.Context, t tenant.ID, username, app string) error {
+	if !validName(app) {
+		return fmt.Errorf("grant: %w", ErrCredential.With(fault.Violation{Field: "appId", Hint: "must have 1 to 255 bytes"}))
+	}
+	return b.change(ctx, "grant", sqlGrant, t.String(), username, app, b.now())
+}
+
+// change runs a statement that touches a row exactly when the user exists.
+func (b *Basic) change(ctx context.Context, what, sql string, args ...any) error {
+	tag, err := b.db.Exec(ctx, sql, args...)
+	b.verdicts.InvalidateAll()
+	if err != nil {
+		return pg.Unavailable(fmt.Errorf("%s credential: %w", what, err))
+	}
+	if tag.RowsAffected() == 0 {
+		return fmt.Errorf("%s credential: %w", what, ErrUserUnknown)
+	}
+	return nil
+}
+
+func (b *Basic) newSecret(ctx context.Context, t tenant.ID, username, role string) (secret.Bytes, []byte, error) {
+	key, err := b.pepper.version(ctx, pepperVersion)
+	if err != nil {
+		return secret.Bytes{}, nil, err
+	}
+	password := base64.RawURLEncoding.EncodeToString(random32())
+	return secret.New([]byte(password)), credentialMAC(key, t.String(), username, role, password), nil
+}
+
+// credentialMAC binds the secret to the row that holds it, so that a row copied
+// or promoted inside the database authenticates nobody.
+func credentialMAC(pepper secret.Bytes, tenant, username, role, password string) []byte {
+	return mac(pepper, "signet/access/1", tenant, username, role, password)
+}
+
+// mac is HMAC-SHA256 over the parts; their lengths make the encoding unambiguous.
+func mac(key secret.Bytes, parts ...string) []byte {
+	m := hmac.New(sha256.New, key.Reveal())
+	var n [4]byte
+	for _, p := range parts {
+		binary.BigEndian.PutUint32(n[:], uint32(len(p)))
+		m.Write(n[:])
+		m.Write([]byte(p))
+	}
+	return m.Sum(nil)
+}
+
+func random32() []byte {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails: the runtime ends the process instead
+	return b
+}
+
+// shared runs fn once for all who ask for name at the same time. The run has a
+// deadline of its own, so that a caller who gives up does not end it for others,
+// and each caller waits no longer than its own context allows.
+func shared[T any](ctx context.Context, g *singleflight.Group, name string, fn func(context.Context) (T, error)) (T, error) {
+	ch := g.DoChan(name, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupWithin)
+		defer cancel()
+		return fn(ctx)
+	})
+	var zero T
+	select {
+	case r := <-ch:
+		if r.Err != nil {
+			return zero, r.Err
+		}
+		return r.Val.(T), nil
+	case <-ctx.Done():
+		return zero, fmt.Errorf("access: %w: %w", fault.ErrUnavailable, ctx.Err())
+	}
+}
+
+func validUsername(s string) bool { return validName(s) && !strings.Contains(s, ":") }
+
+// validName keeps out what a log, a header or PostgreSQL could stumble over.
+func validName(s string) bool {
+	return len(s) > 0 && len(s) <= maxName && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
