@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 )
@@ -70,13 +71,13 @@ func (t *Token) write(ctx context.Context, what string, f func(p11.SessionHandle
 		return err
 	}
 	defer t.release(l)
-	start := t.config.Now()
+	start := time.Now()
 	s, err := t.mod.ctx.OpenSession(t.slot.id, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
 	if err == nil {
 		defer func() { _ = t.mod.ctx.CloseSession(s) }()
 		err = f(s)
 	}
-	t.metrics.operations.WithLabelValues(what, outcome(err)).Observe(t.config.Now().Sub(start).Seconds())
+	t.metrics.operations.WithLabelValues(what, outcome(err)).Observe(time.Since(start).Seconds())
 	return wrap(what, err)
 }
 
@@ -259,9 +260,10 @@ func (t *Token) Destroy(ctx context.Context, ref Ref) error {
 		if errors.Is(e.bad, ErrAmbiguous) {
 			return e.bad
 		}
+		err = t.sweep(s, p11.NewAttribute(p11.CKA_LABEL, ref.String()))
 		if old := t.index.get(ref); old != nil {
 			t.index.forget(old)
 		}
-		return t.sweep(s, p11.NewAttribute(p11.CKA_LABEL, ref.String()))
+		return err
 	})
 }

@@ -51,8 +51,10 @@ func (x *index) put(e *entry) *entry {
 	return e
 }
 
-// forget drops e, unless another key took its place.
+// forget drops e, unless another key took its place. Its holders must look again:
+// the numbers of its handles may go to another key.
 func (x *index) forget(e *entry) {
+	e.at.Store(nil)
 	x.Lock()
 	defer x.Unlock()
 	if x.keys[e.info.Ref] == e {

@@ -3,7 +3,6 @@ package hsm
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	p11 "github.com/miekg/pkcs11"
 )
@@ -81,8 +80,7 @@ func (t *Token) idTaken(s p11.SessionHandle, e *entry) (bad, err error) {
 	return nil, nil
 }
 
-// ErrKeyNotFound's twin for a key of the wrong role: handles are made only for
-// roles that can do what they offer.
+// wrongRole refuses a handle that the key's role has no right to.
 func wrongRole(ref Ref, what string) error {
-	return fmt.Errorf("hsm: %w: role %s is not for %s", ErrUnsupported, ref.Role, strings.TrimSpace(what))
+	return fmt.Errorf("hsm: %w: role %s is not for %s", ErrUnsupported, ref.Role, what)
 }

@@ -19,13 +19,47 @@ import (
 var registry = struct {
 	sync.Mutex // also guards the environment during C_Initialize
 	modules    map[string]*module
+	wrap       map[string]func(cryptoki) cryptoki // faults, by path; tests only
 }{modules: map[string]*module{}}
+
+// cryptoki is what we call of a module: *pkcs11.Ctx, or a test's wrapper around
+// one that lies or fails.
+type cryptoki interface {
+	Initialize(...p11.InitializeOption) error
+	Finalize() error
+	Destroy()
+	GetSlotList(tokenPresent bool) ([]uint, error)
+	GetTokenInfo(slot uint) (p11.TokenInfo, error)
+	GetMechanismList(slot uint) ([]*p11.Mechanism, error)
+	InitToken(slot uint, pin, label string) error
+	InitPIN(p11.SessionHandle, string) error
+	OpenSession(slot, flags uint) (p11.SessionHandle, error)
+	CloseSession(p11.SessionHandle) error
+	GetSessionInfo(p11.SessionHandle) (p11.SessionInfo, error)
+	Login(s p11.SessionHandle, user uint, pin string) error
+	Logout(p11.SessionHandle) error
+	FindObjectsInit(p11.SessionHandle, []*p11.Attribute) error
+	FindObjects(p11.SessionHandle, int) ([]p11.ObjectHandle, bool, error)
+	FindObjectsFinal(p11.SessionHandle) error
+	GetAttributeValue(p11.SessionHandle, p11.ObjectHandle, []*p11.Attribute) ([]*p11.Attribute, error)
+	GenerateKey(p11.SessionHandle, []*p11.Mechanism, []*p11.Attribute) (p11.ObjectHandle, error)
+	GenerateKeyPair(s p11.SessionHandle, m []*p11.Mechanism, public, private []*p11.Attribute) (p11.ObjectHandle, p11.ObjectHandle, error)
+	DestroyObject(p11.SessionHandle, p11.ObjectHandle) error
+	SignInit(p11.SessionHandle, []*p11.Mechanism, p11.ObjectHandle) error
+	Sign(p11.SessionHandle, []byte) ([]byte, error)
+	EncryptInit(p11.SessionHandle, []*p11.Mechanism, p11.ObjectHandle) error
+	Encrypt(p11.SessionHandle, []byte) ([]byte, error)
+	DecryptInit(p11.SessionHandle, []*p11.Mechanism, p11.ObjectHandle) error
+	Decrypt(p11.SessionHandle, []byte) ([]byte, error)
+	DeriveKey(p11.SessionHandle, []*p11.Mechanism, p11.ObjectHandle, []*p11.Attribute) (p11.ObjectHandle, error)
+	GenerateRandom(p11.SessionHandle, int) ([]byte, error)
+}
 
 // module is one loaded and initialised library.
 type module struct {
 	path string
 	env  map[string]string
-	ctx  *p11.Ctx
+	ctx  cryptoki
 
 	users int            // guarded by registry
 	slots map[uint]*slot // guarded by registry
@@ -46,9 +80,13 @@ func openModule(path string, env map[string]string) (*module, error) {
 		m.users++
 		return m, nil
 	}
-	ctx := p11.New(real)
-	if ctx == nil {
+	loaded := p11.New(real)
+	if loaded == nil {
 		return nil, fmt.Errorf("hsm: %w: %s is not a PKCS#11 module that loads here", ErrConfig, real)
+	}
+	ctx := cryptoki(loaded)
+	if wrap := registry.wrap[real]; wrap != nil {
+		ctx = wrap(ctx)
 	}
 	restore, err := setenv(env)
 	defer restore()

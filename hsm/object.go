@@ -62,7 +62,8 @@ func (t *Token) objects(s p11.SessionHandle, template []*p11.Attribute) ([]objec
 }
 
 // read describes one object; nil when it is not a key of ours. An object that
-// vanished since the search (another node destroyed it) is not an error.
+// vanished since the search (another node destroyed it) is not an error, and the
+// one error after which a session is used on: reading starts no operation.
 func (t *Token) read(s p11.SessionHandle, h p11.ObjectHandle) (*object, error) {
 	head, err := t.attributes(s, h, p11.CKA_CLASS, p11.CKA_LABEL)
 	if err != nil {

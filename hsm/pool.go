@@ -102,13 +102,14 @@ type call struct {
 // do runs c on a lane. An error of a class that heals costs the session, one heal
 // and one retry; any other return value costs the session only.
 func (t *Token) do(ctx context.Context, c call) error {
+	start := time.Now()
 	l, err := t.acquire(ctx)
 	if err != nil {
-		t.metrics.operations.WithLabelValues(c.mechanism, outcome(err)).Observe(0)
+		t.metrics.operations.WithLabelValues(c.mechanism, outcome(err)).Observe(time.Since(start).Seconds())
 		return err
 	}
 	defer t.release(l)
-	start := time.Now()
+	start = time.Now()
 	err = t.attempt(l, c)
 	if cl := classify(err); cl.heals() && ctx.Err() == nil {
 		t.metrics.heals.WithLabelValues(cl.String()).Inc()

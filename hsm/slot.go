@@ -23,7 +23,8 @@ type slot struct {
 	epoch atomic.Uint64
 	// wave counts the times all sessions were found closed. A session of an
 	// older wave is forgotten without C_CloseSession, for its number may be
-	// somebody else's by now.
+	// somebody else's by now. (Were only the anchor closed, that would leave the
+	// lanes' sessions to C_Finalize.)
 	wave atomic.Uint64
 
 	lock    chan struct{} // holds one value; a mutex whose wait ends with a ctx

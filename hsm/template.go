@@ -16,9 +16,13 @@ type role struct {
 	algorithms   []Algorithm
 	sign, derive bool
 	encrypt      bool // and decrypt
-	// copyable allows C_CopyObject, which session-object twins of hot keys need.
-	copyable bool
 }
+
+// No key is COPYABLE. A copy may be given other usage bits than its original
+// (seen: SoftHSM lets a copy of a modifiable key WRAP), and SoftHSM refuses even
+// a plain session copy of an unmodifiable key. So the session-object twins that
+// would double the rate of SoftHSM signatures can not be had without giving up
+// MODIFIABLE=false, and are not worth that.
 
 var roles = map[Role]role{
 	RoleRoot:   {algorithms: []Algorithm{P256, P384, RSA3072, Ed25519}, sign: true},
@@ -82,7 +86,7 @@ func (r role) usage(h half, a Algorithm) []attribute {
 		attribute{typ: p11.CKA_SENSITIVE, want: true},
 		attribute{typ: p11.CKA_EXTRACTABLE, want: false},
 		attribute{typ: p11.CKA_MODIFIABLE, want: false},
-		attribute{typ: p11.CKA_COPYABLE, want: r.copyable, optional: true},
+		attribute{typ: p11.CKA_COPYABLE, want: false, optional: true},
 		attribute{typ: p11.CKA_ALLOWED_MECHANISMS, want: ulongs(r.mechanisms(a)), optional: true},
 		attribute{typ: p11.CKA_LOCAL, want: true, born: true},
 		attribute{typ: p11.CKA_ALWAYS_SENSITIVE, want: true, born: true},
