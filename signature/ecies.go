@@ -5,8 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
-	"io"
 	"slices"
 	"sync/atomic"
 )
@@ -92,9 +90,6 @@ func newEnvelope(z []byte, ephemeral []byte, p EnvelopeParams) *envelope {
 	x963(e.keys[:], z, info)
 	return e
 }
-
-// Format keeps every fmt verb from printing the keys.
-func (e *envelope) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[redacted]") }
 
 // take makes the envelope's caller its only user.
 func (e *envelope) take() bool { return e.used.CompareAndSwap(false, true) }

@@ -1,6 +1,10 @@
 package signature
 
-import "crypto/ecdh"
+import (
+	"crypto/ecdh"
+	"fmt"
+	"io"
+)
 
 // Stamp is what a sealed message carries beside its text. Nonce is 16 random
 // bytes, fresh for each message and ignored in 3.0 and in 3.1 responses;
@@ -12,6 +16,9 @@ type Stamp struct {
 
 // Responder is the server's half of an opened request: it seals the one response.
 type Responder struct{ e *envelope }
+
+// Format keeps every fmt verb from printing the keys.
+func (r Responder) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "signature.Responder[redacted]") }
 
 // OpenRequest opens a request. z is the ECDH result (32 bytes, the x coordinate)
 // of c.EphemeralKey and the private key that the scope and the temporary key id
@@ -56,6 +63,9 @@ func (r *Responder) Seal(plaintext []byte, s Stamp) (EncryptedResponse, error) {
 
 // Requester is the client's half of a sealed request: it opens the one response.
 type Requester struct{ e *envelope }
+
+// Format keeps every fmt verb from printing the keys.
+func (r Requester) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "signature.Requester[redacted]") }
 
 // SealRequest seals a request for the server's public key. ephemeral must be a
 // fresh key pair for each call.
