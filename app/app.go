@@ -1,0 +1,161 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/signet-hsm/signet/audit"
+	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/internal/envelope"
+	"github.com/signet-hsm/signet/internal/secret"
+	"github.com/signet-hsm/signet/tenant"
+)
+
+// Application is one READY application.
+type Application struct {
+	Tenant       tenant.ID
+	ID           string
+	Roles        []string // in the order given
+	MasterPublic []byte   // 65 bytes, uncompressed P-256 point
+	CreatedAt    time.Time
+}
+
+// Version is what one generation of the mobile app carries.
+type Version struct {
+	Tenant    tenant.ID
+	App       string
+	Name      string // "default" for the one that Create makes
+	Key       [16]byte
+	Secret    secret.Bytes // the Base64 text (24 bytes) of 16 random bytes, as it enters hashes
+	Supported bool         // false: an app version that was called back
+}
+
+// Config makes a Registry. DB, HSM, Envelope and Audit are required.
+type Config struct {
+	DB       *pgxpool.Pool
+	HSM      *hsm.Token
+	Envelope *envelope.Keyring
+	Audit    *audit.Log
+
+	CacheTTL  time.Duration // how long a change elsewhere may go unseen; 0: 5 s
+	CacheSize int           // entries of each cache; 0: 10,000
+	Now       func() time.Time
+	Metrics   prometheus.Registerer
+}
+
+// Validate names the first thing that is missing.
+func (c Config) Validate() error {
+	switch {
+	case c.DB == nil, c.HSM == nil, c.Envelope == nil, c.Audit == nil:
+		return errors.New("app: DB, HSM, Envelope and Audit are required")
+	case c.CacheTTL < 0, c.CacheSize < 0:
+		return errors.New("app: the bounds of the cache are negative")
+	}
+	return nil
+}
+
+// Registry makes and finds applications.
+type Registry struct {
+	db       *pgxpool.Pool
+	hsm      *hsm.Token
+	envelope *envelope.Keyring
+	audit    *audit.Log
+	now      func() time.Time
+
+	apps     *memo[appKey, Application]
+	versions *memo[[16]byte, Version]
+}
+
+type appKey struct {
+	tenant tenant.ID
+	id     string
+}
+
+// New makes a Registry; it does not touch the database or the HSM.
+func New(c Config) (*Registry, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.CacheTTL == 0 {
+		c.CacheTTL = 5 * time.Second
+	}
+	if c.CacheSize == 0 {
+		c.CacheSize = 10_000
+	}
+	m, err := newMetrics(c.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	b := bounds{size: c.CacheSize, ttl: c.CacheTTL, now: c.Now, hits: m.cache}
+	return &Registry{
+		db: c.DB, hsm: c.HSM, envelope: c.Envelope, audit: c.Audit, now: c.Now,
+		apps:     newMemo[appKey, Application]("app", b),
+		versions: newMemo[[16]byte, Version]("version", b),
+	}, nil
+}
+
+// Get returns the application as it stands in the database.
+func (r *Registry) Get(ctx context.Context, t tenant.ID, id string) (Application, error) {
+	var (
+		a     = Application{Tenant: t}
+		owner string
+	)
+	err := r.db.QueryRow(ctx, sqlApp, t.String(), id).Scan(&owner, &a.ID, &a.Roles, &a.MasterPublic, &a.CreatedAt)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return Application{}, fmt.Errorf("app: get: %w", ErrNotFound)
+	case err != nil:
+		return Application{}, fmt.Errorf("app: get: %w: %w", fault.ErrUnavailable, err)
+	}
+	a.CreatedAt = a.CreatedAt.UTC()
+	return a, nil
+}
+
+// Roles returns the roles of the application, at most CacheTTL old.
+func (r *Registry) Roles(ctx context.Context, t tenant.ID, id string) ([]string, error) {
+	a, err := r.cached(ctx, t, id)
+	return a.Roles, err
+}
+
+func (r *Registry) cached(ctx context.Context, t tenant.ID, id string) (Application, error) {
+	return r.apps.get(appKey{t, id}, func() (Application, error) { return r.Get(ctx, t, id) })
+}
+
+// ByKey finds the version that carries an application key, in whatever tenant,
+// at most CacheTTL old. The caller compares tenant and application.
+func (r *Registry) ByKey(ctx context.Context, key [16]byte) (Version, error) {
+	return r.versions.get(key, func() (Version, error) { return r.byKey(ctx, key) })
+}
+
+func (r *Registry) byKey(ctx context.Context, key [16]byte) (Version, error) {
+	var (
+		v           Version
+		owner       string
+		raw, sealed []byte
+	)
+	err := r.db.QueryRow(ctx, sqlVersionByKey, key[:]).Scan(&owner, &v.App, &v.Name, &raw, &sealed, &v.Supported)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return Version{}, fmt.Errorf("app: by key: %w", ErrNotFound)
+	case err != nil:
+		return Version{}, fmt.Errorf("app: by key: %w: %w", fault.ErrUnavailable, err)
+	}
+	if v.Tenant, err = tenant.Parse(owner); err != nil {
+		return Version{}, fmt.Errorf("app: by key: %w", err)
+	}
+	v.Key = [16]byte(raw)
+	if v.Secret, err = r.envelope.Open(ctx, secretField(v.Tenant, v.Key), sealed); err != nil {
+		return Version{}, fmt.Errorf("app: by key: secret: %w", err)
+	}
+	return v, nil
+}

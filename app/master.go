@@ -1,0 +1,98 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/tenant"
+)
+
+// Master is the handle of an application's master key. The private key stays in
+// the HSM; each Sign and ECDH is one operation there.
+type Master struct {
+	Public []byte // 65 bytes, uncompressed P-256 point
+
+	signer    *hsm.Signer
+	agreement *hsm.Agreement
+}
+
+// Master returns the handle of the application's master key, after comparing
+// its public half in the HSM with the row: ErrMaster when they differ.
+func (r *Registry) Master(ctx context.Context, t tenant.ID, id string) (Master, error) {
+	a, err := r.cached(ctx, t, id)
+	if err != nil {
+		return Master{}, err
+	}
+	ref := masterRef(t, id)
+	s, err := r.hsm.Signer(ctx, ref)
+	if err != nil {
+		return Master{}, fmt.Errorf("app: master key: %w", err)
+	}
+	public, err := point(s.Public())
+	if err != nil {
+		return Master{}, err
+	}
+	if !bytes.Equal(public, a.MasterPublic) {
+		return Master{}, fmt.Errorf("app: %w: %s", ErrMaster, ref)
+	}
+	agreement, err := r.hsm.Agreement(ctx, ref)
+	if err != nil {
+		return Master{}, fmt.Errorf("app: master key: %w", err)
+	}
+	return Master{Public: public, signer: s, agreement: agreement}, nil
+}
+
+// Sign returns the ECDSA signature, ASN.1 DER, over SHA-256 of data. It is
+// randomised: two calls differ.
+func (m Master) Sign(ctx context.Context, data []byte) ([]byte, error) {
+	digest := sha256.Sum256(data)
+	return m.signer.SignContext(ctx, digest[:], crypto.SHA256)
+}
+
+// ECDH returns the 32-byte x coordinate of the product of the master private key
+// and peer. The caller wipes it.
+func (m Master) ECDH(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
+	return m.agreement.ECDH(ctx, peer)
+}
+
+// masterRef names the key of an application. Application ids are free text, HSM
+// names are not: an id that can not be one is named by its hash, and '=' can not
+// start an id that is used as it is.
+func masterRef(t tenant.ID, id string) hsm.Ref {
+	name := id
+	if !plain(id) {
+		sum := sha256.Sum256([]byte(id))
+		name = "=" + hex.EncodeToString(sum[:])
+	}
+	return hsm.Ref{Tenant: t.String(), Role: hsm.RoleMaster, Name: name}
+}
+
+func plain(id string) bool {
+	for i := 0; i < len(id); i++ {
+		c := id[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return len(id) <= 64
+}
+
+// point is the uncompressed form of a P-256 key that the HSM reports.
+func point(pub crypto.PublicKey) ([]byte, error) {
+	k, ok := pub.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("app: %w: the HSM reports a %T", ErrMaster, pub)
+	}
+	p, err := k.ECDH()
+	if err != nil || p.Curve() != ecdh.P256() {
+		return nil, fmt.Errorf("app: %w: not a P-256 key", ErrMaster)
+	}
+	return p.Bytes(), nil
+}
