@@ -1,0 +1,186 @@
+package conf
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/signet-hsm/signet/internal/secret"
+)
+
+// maxSecret bounds a secret; PINs, passwords and pepper keys are far shorter.
+const maxSecret = 64 << 10
+
+// SecretSource says where a secret is. Exactly one field is set.
+type SecretSource struct {
+	// File is a path, relative to the working directory. The file must be a
+	// regular one of ours or root's, closed to group and others (0600 or 0400).
+	File string `yaml:"file"`
+	// FD is the number of a descriptor inherited from the parent: a pipe, a socket
+	// or a file, read to its end once and remembered.
+	FD *int `yaml:"fd"`
+}
+
+// IsZero reports whether nothing is set: an optional secret that was left out.
+func (s SecretSource) IsZero() bool { return s.File == "" && s.FD == nil }
+
+// Validate checks that one field is set, without touching what it names.
+func (s SecretSource) Validate() error {
+	switch {
+	case s.IsZero():
+		return errors.New("a secret needs file or fd")
+	case s.File != "" && s.FD != nil:
+		return errors.New("a secret has file or fd, not both")
+	case s.FD != nil && *s.FD < 0:
+		return fmt.Errorf("fd %d is no descriptor", *s.FD)
+	}
+	return nil
+}
+
+// UnmarshalYAML implements yaml.NodeUnmarshaler, so that a wrong source is
+// refused with its line, long before the secret is needed.
+func (s *SecretSource) UnmarshalYAML(node ast.Node) error {
+	type plain SecretSource
+	var p plain
+	if err := yaml.NodeToValue(node, &p, yaml.Strict()); err != nil {
+		return err
+	}
+	if err := SecretSource(p).Validate(); err != nil {
+		return &nodeError{node.GetToken(), err.Error()}
+	}
+	*s = SecretSource(p)
+	return nil
+}
+
+// Read returns the secret without its trailing newline, if it has one. The
+// caller may Wipe it: each call returns a copy of its own. A file is read each
+// time, so that a rotated secret is found. An empty secret is an error. No error
+// tells anything of the content.
+func (s SecretSource) Read(ctx context.Context) (secret.Bytes, error) {
+	if err := s.Validate(); err != nil {
+		return secret.Bytes{}, fmt.Errorf("conf: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return secret.Bytes{}, fmt.Errorf("conf: secret: %w", err)
+	}
+	var b []byte
+	var err error
+	if s.FD != nil {
+		b, err = descriptors.read(ctx, *s.FD)
+	} else {
+		b, err = readFile(s.File)
+	}
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("conf: secret: %w", err)
+	}
+	return secret.New(b), nil
+}
+
+func readFile(path string) ([]byte, error) {
+	// Non-blocking: a named pipe without a writer would hold us for ever. The
+	// check is made on what was opened, so nothing can be put in its place.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	if perm := st.Mode().Perm(); perm&0o077 != 0 {
+		return nil, fmt.Errorf("%s has mode %04o, open to others: chmod 600", path, perm)
+	}
+	if uid := int(st.Sys().(*syscall.Stat_t).Uid); uid != os.Geteuid() && uid != 0 {
+		return nil, fmt.Errorf("%s belongs to uid %d, neither ours nor root", path, uid)
+	}
+	return readSecret(f, path)
+}
+
+// readSecret reads to the end, into one buffer that is wiped: no half-grown
+// copies of the secret stay on the heap.
+func readSecret(r io.Reader, name string) ([]byte, error) {
+	buf := make([]byte, maxSecret+1)
+	defer clear(buf)
+	n, err := io.ReadFull(r, buf)
+	switch {
+	case err == nil:
+		return nil, fmt.Errorf("%s holds more than %d bytes", name, maxSecret)
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	b := buf[:n]
+	if rest, ok := bytes.CutSuffix(b, []byte("\n")); ok {
+		b, _ = bytes.CutSuffix(rest, []byte("\r"))
+	}
+	if len(b) == 0 {
+		return nil, fmt.Errorf("%s is empty", name)
+	}
+	return bytes.Clone(b), nil
+}
+
+// drained remembers what descriptors held. A descriptor is the process's, and a
+// pipe gives its content once, while the HSM's PIN is asked for at each login.
+// A failure is remembered as well: the number is closed by then and may soon be
+// another file's.
+type drained struct {
+	mu     sync.Mutex // held while one is read: a second reader waits for the result
+	result map[int]drainResult
+}
+
+type drainResult struct {
+	content []byte
+	err     error
+}
+
+var descriptors = drained{result: map[int]drainResult{}}
+
+func (d *drained) read(ctx context.Context, fd int) ([]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r, ok := d.result[fd]
+	if !ok {
+		r.content, r.err = drain(ctx, fd)
+		d.result[fd] = r
+	}
+	return bytes.Clone(r.content), r.err
+}
+
+func drain(ctx context.Context, fd int) ([]byte, error) {
+	name := fmt.Sprintf("fd %d", fd)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	switch st.Mode & syscall.S_IFMT {
+	case syscall.S_IFREG:
+	case syscall.S_IFIFO, syscall.S_IFSOCK:
+		// So that the wait can end with ctx: the parent may never write.
+		if err := syscall.SetNonblock(fd, true); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	default:
+		return nil, fmt.Errorf("%s is not a pipe, socket or file", name)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer func() { _ = f.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	b, err := readSecret(f, name)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", err, ctx.Err())
+	}
+	return b, err
+}
