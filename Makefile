@@ -37,7 +37,7 @@ lint: ## gofumpt and staticcheck, pinned in tools/go.mod
 
 .PHONY: bench
 bench: deps ## Run the benchmarks of the hot packages (see benchmarks/RESULTS.md)
-	$(GO) test -run='^$$' -bench=. -benchmem . ./signature ./hsm ./registration ./ca/... ./internal/envelope
+	$(GO) test -run='^$$' -bench=. -benchmem ./signature ./hsm ./registration ./ca/... ./internal/envelope
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (default 30s)

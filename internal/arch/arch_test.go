@@ -51,7 +51,6 @@ var layers = map[string]int{
 	"client":             110,
 	"benchmarks":         110,
 	"cmd":                120,
-	"":                   130, // the root package holds benchmarks only
 }
 
 // pure lists the packages that may import nothing but what stands here (and the
@@ -59,16 +58,16 @@ var layers = map[string]int{
 // net/http slip through.
 var pure = map[string][]string{
 	"fault":       {"errors"},
-	"signature":   {"bytes", "cmp", "crypto/", "encoding/", "errors", "fmt", "hash", "math/big", "math/bits", "net/url", "slices", "sort", "strconv", "strings", "sync", "unicode/utf8", "unsafe", module + "/fault"},
-	"otp":         {"bytes", "crypto/", "encoding/", "errors", "fmt", "hash", "math", "math/big", "strconv", "strings", "time", module + "/fault"},
-	"ca/issuance": {"bytes", "cmp", "crypto", "crypto/", "encoding/", "errors", "fmt", "hash", "io", "math/big", "net/url", "slices", "sort", "strconv", "strings", "sync", "sync/atomic", "time", "unicode", "unicode/utf8", "golang.org/x/crypto/cryptobyte", "golang.org/x/crypto/cryptobyte/asn1", module + "/fault"},
+	"signature":   {"bytes", "cmp", "crypto/", "encoding", "encoding/", "errors", "fmt", "hash", "log/slog", "math/big", "math/bits", "net/url", "slices", "sort", "strconv", "strings", "sync", "unicode/utf8", "unsafe", module + "/fault"},
+	"otp":         {"bytes", "crypto/", "encoding", "encoding/", "errors", "fmt", "hash", "math", "math/big", "strconv", "strings", "time", module + "/fault"},
+	"ca/issuance": {"bytes", "cmp", "crypto", "crypto/", "encoding", "encoding/", "errors", "fmt", "hash", "io", "math/big", "net/url", "slices", "sort", "strconv", "strings", "sync", "sync/atomic", "time", "unicode", "unicode/utf8", "golang.org/x/crypto/cryptobyte", "golang.org/x/crypto/cryptobyte/asn1", module + "/fault"},
 }
 
 // impure are members of allowed families that no pure package may use.
 var impure = map[string]bool{"crypto/rand": true, "crypto/tls": true}
 
 type pkg struct {
-	dir   string // slash path below the root, "" for the root
+	dir   string // slash path below the root
 	files []*ast.File
 	names []string
 }
@@ -111,7 +110,7 @@ func TestPurePackagesImportOnlyWhatIsAllowed(t *testing.T) {
 
 func TestEveryPackageHasItsDocGo(t *testing.T) {
 	for _, p := range packages(t) {
-		if p.dir == "" || strings.HasPrefix(p.dir, "cmd/") && len(p.names) == 1 {
+		if p.dir == "tools" {
 			continue
 		}
 		var docs []string
@@ -151,9 +150,6 @@ func entry(dir string) string {
 }
 
 func layer(dir string) (int, bool) {
-	if dir == "" {
-		return layers[""], true
-	}
 	n, ok := layers[entry(dir)]
 	return n, ok
 }
@@ -213,9 +209,6 @@ func packages(t *testing.T) []pkg {
 			return err
 		}
 		dir := path.Dir(rel)
-		if dir == "." {
-			dir = ""
-		}
 		p := byDir[dir]
 		if p == nil {
 			p = &pkg{dir: dir}
