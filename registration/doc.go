@@ -1,0 +1,49 @@
+// Package registration keeps the devices of a PowerAuth application: how one is
+// registered, exchanges keys, is committed, and has its signatures verified.
+//
+// States (SM-05):
+//
+//	CREATED ── key exchange ──> PENDING_COMMIT ── Commit ──> ACTIVE <──> BLOCKED
+//	   │   └─ key exchange with a verified ON_KEY_EXCHANGE OTP ─────^
+//	   └── expiry, OTP attempts used up, bad device key: REMOVED, from any state
+//
+// CREATED and PENDING_COMMIT expire; every read checks that and writes REMOVED.
+// At most one registration of a user and application is in progress, by a unique
+// index and not by a check.
+//
+// Promises. Every change compares and bumps the row's revision and carries its
+// audit event in the same statement: there is no transaction open and no row
+// locked while a key is computed or the HSM asked; who loses the race reads again
+// and decides again. A verdict is answered only after its statement is durable.
+// A database or HSM that does not answer is fault.ErrUnavailable, never a verdict
+// (the reference answers REMOVED then, and devices wipe themselves). When the
+// connection dies while the statement is under way its outcome is unknown: the
+// device signs again, with its next counter, which the look-ahead finds.
+//
+// Verify. The counter only moves up. State is checked before the application
+// key: a wrong key can not touch a registration that is not ACTIVE. Wrong
+// signatures count towards max_failed_attempts, whatever the factors, and the
+// count of wrong signatures in a row that reaches it blocks, exactly there, under
+// any concurrency. A right signature clears the count, with one exception: by
+// possession alone it takes back only what possession alone had failed
+// (failed_possession), because the thief of a phone has the possession factor and
+// must not win fresh guesses of the PIN with it. The reference never counts
+// possession alone, which leaves its decimal form open to guessing.
+//
+// Key exchange. Both layers are opened with the application's master key in the
+// HSM. KEY_MASTER_SECRET is computed once, here, and kept sealed, so that no
+// verification pays for an ECDH. An OTP that nobody asked for is refused, and
+// only a verified one makes a registration ACTIVE without a commit. A device key
+// that is no point of the curve removes the registration, as in the reference:
+// whoever sent it knew the code, and a code is spent by its first use; the audit
+// event says why. A replayed request finds no CREATED row.
+//
+// Unknown, another application's and another tenant's registration are one
+// answer. A REMOVED registration stays in the table (a device may still ask for
+// its status) but Get and List do not show it; Commit answers ErrChange.
+//
+// Owns: table registration. Callers: api, operation, token. Safe for concurrent
+// use by any number of processes on one database. Source: seed 004 (PA-REG-01 to
+// 04, PA-AUTH-01), PowerAuth 3.0 to 3.2; temporary keys (3.3) are refused with
+// ERR0045 in the key exchange, while signatures of 3.3 are served.
+package registration

@@ -1,0 +1,64 @@
+package registration
+
+import "github.com/signet-hsm/signet/audit"
+
+const columns = `tenant_id, id, app_id, user_id, activation_code, state, otp_mode, otp_hash,
+flags, name, platform, device_info, device_public_key, server_public_key,
+failed_attempts, max_failed_attempts, blocked_reason, revision, expires_at, created_at, last_used_at`
+
+const (
+	sqlByID = `select ` + columns + ` from registration where tenant_id = $1 and id = $2`
+
+	sqlByCode = `select ` + columns + ` from registration
+where tenant_id = $1 and app_id = $2 and activation_code = $3 and state = 'CREATED'`
+
+	sqlInProgress = `select ` + columns + ` from registration
+where tenant_id = $1 and app_id = $2 and user_id = $3 and state in ('CREATED', 'PENDING_COMMIT')`
+
+	sqlByUser = `select ` + columns + ` from registration
+where tenant_id = $1 and user_id = $2 and app_id = any($3) and state <> 'REMOVED'
+order by created_at desc, id limit $4`
+
+	sqlServerPrivate = `select server_private_sealed from registration where tenant_id = $1 and id = $2`
+
+	// What a verification needs, and nothing else: this is read for each.
+	sqlHot = `select app_id, user_id, state, flags, master_secret_sealed, ctr_data, counter,
+failed_attempts, failed_possession, max_failed_attempts, blocked_reason, revision, expires_at
+from registration where tenant_id = $1 and id = $2`
+)
+
+// Each statement makes one change and its audit event, or neither.
+var (
+	sqlInsert = `with made as (
+    insert into registration (tenant_id, id, app_id, user_id, activation_code, state, otp_mode, otp_hash,
+        flags, name, platform, device_info, server_public_key, server_private_sealed,
+        counter, failed_attempts, failed_possession, max_failed_attempts, version, revision,
+        expires_at, created_at, changed_at, last_used_at)
+    values ($1, $2, $3, $4, $5, 'CREATED', $6, $7, $8, '', '', '', $9, $10, 0, 0, 0, $11, '', 1, $12, $13, $13, $13)
+    returning id
+) ` + audit.After("made", 14)
+
+	sqlExchange = `with moved as (
+    update registration set state = $4, name = $5, platform = $6, device_info = $7,
+        device_public_key = $8, master_secret_sealed = $9, ctr_data = $10, version = $11,
+        failed_attempts = 0, revision = revision + 1, changed_at = $12, last_used_at = $12
+    where tenant_id = $1 and id = $2 and revision = $3
+    returning id
+) ` + audit.After("moved", 13)
+
+	// State and failed attempts by anything but a signature.
+	sqlSettle = `with moved as (
+    update registration set state = $4, failed_attempts = $5, revision = revision + 1,
+        changed_at = case when state = $4 then changed_at else $6 end
+    where tenant_id = $1 and id = $2 and revision = $3
+    returning id
+) ` + audit.After("moved", 7)
+
+	sqlVerdict = `with moved as (
+    update registration set state = $4, ctr_data = $5, counter = $6, failed_attempts = $7, failed_possession = $8,
+        blocked_reason = $9, version = $10, revision = revision + 1,
+        changed_at = case when state = $4 then changed_at else $11 end, last_used_at = $11
+    where tenant_id = $1 and id = $2 and revision = $3
+    returning id
+) ` + audit.After("moved", 12)
+)
