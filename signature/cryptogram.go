@@ -52,8 +52,9 @@ func ParseEncryptedRequest(v Version, r EncryptedRequest) (*Cryptogram, error) {
 	c.Nonce = f.bytes("nonce", r.Nonce, v >= V31, 16)
 	c.Timestamp = f.time("timestamp", r.Timestamp, v >= V32)
 	if f.present("temporaryKeyId", r.TemporaryKeyID != nil, v >= V33) {
-		if c.TemporaryKeyID = *r.TemporaryKeyID; !isUUID(c.TemporaryKeyID) {
-			f.bad("temporaryKeyId", "must be a UUID")
+		// Any text: one that names no key is the key holder's to refuse.
+		if c.TemporaryKeyID = *r.TemporaryKeyID; c.TemporaryKeyID == "" {
+			f.bad("temporaryKeyId", "must not be empty")
 		}
 	}
 	if c.EphemeralBytes != nil {

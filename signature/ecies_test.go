@@ -160,7 +160,7 @@ func TestEnvelopeFieldsPerVersion(t *testing.T) {
 			map[Version]string{V33: "temporaryKeyId"},
 		},
 		{
-			"temporary key without form", func(r *EncryptedRequest) { r.TemporaryKeyID = text("1") },
+			"empty temporary key", func(r *EncryptedRequest) { r.TemporaryKeyID = text("") },
 			map[Version]string{V30: "temporaryKeyId", V31: "temporaryKeyId", V32: "temporaryKeyId", V33: "temporaryKeyId"},
 		},
 	} {

@@ -18,7 +18,9 @@ type Stamp struct {
 type Responder struct{ e *envelope }
 
 // Format keeps every fmt verb from printing the keys.
-func (r Responder) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "signature.Responder[redacted]") }
+func (r Responder) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, "signature.Responder[redacted]")
+}
 
 // OpenRequest opens a request. z is the ECDH result (32 bytes, the x coordinate)
 // of c.EphemeralKey and the private key that the scope and the temporary key id
@@ -65,7 +67,9 @@ func (r *Responder) Seal(plaintext []byte, s Stamp) (EncryptedResponse, error) {
 type Requester struct{ e *envelope }
 
 // Format keeps every fmt verb from printing the keys.
-func (r Requester) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "signature.Requester[redacted]") }
+func (r Requester) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, "signature.Requester[redacted]")
+}
 
 // SealRequest seals a request for the server's public key. ephemeral must be a
 // fresh key pair for each call.

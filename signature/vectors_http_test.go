@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"math/big"
 	"strconv"
 	"strings"
 	"testing"
@@ -284,13 +283,12 @@ func TestVectorActivationQR(t *testing.T) {
 		require.Equal(t, row.Input.Code, code)
 		point := publicKey(t, row.Input.Public).Bytes()
 		require.Equal(t, point, privateKey(t, row.Input.Private).PublicKey().Bytes())
-		key := ecdsa.PublicKey{
-			Curve: elliptic.P256(), X: new(big.Int).SetBytes(point[1:33]), Y: new(big.Int).SetBytes(point[33:]),
-		}
+		key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+		require.NoError(t, err)
 		digest := sha256.Sum256([]byte(code))
-		require.True(t, ecdsa.VerifyASN1(&key, digest[:], der))
+		require.True(t, ecdsa.VerifyASN1(key, digest[:], der))
 		digest[0] ^= 1
-		require.False(t, ecdsa.VerifyASN1(&key, digest[:], der))
+		require.False(t, ecdsa.VerifyASN1(key, digest[:], der))
 	}
 }
 
