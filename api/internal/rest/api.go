@@ -1,0 +1,232 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/signet-hsm/signet/access"
+	"github.com/signet-hsm/signet/api/internal/reqid"
+	"github.com/signet-hsm/signet/fault"
+)
+
+// Dialect is what differs between the REST interfaces.
+type Dialect struct {
+	Name string // metric label and log attribute, "ast"
+	// Authenticate finds the caller. Errors: access.ErrUnauthenticated or an outage.
+	Authenticate func(ctx context.Context, r *http.Request) (access.Principal, error)
+	// Problem is the dialect's one table and writer: it maps any error. id is the
+	// request's.
+	Problem func(err error, id string) Response
+}
+
+// Config makes an API.
+type Config struct {
+	Dialect Dialect
+	Routes  []Route
+	// Prefixes are the paths below which unknown URLs get this dialect's 404,
+	// without trailing slash; "" stands for everything that no other handler of the
+	// mux takes.
+	Prefixes []string
+	Timeout  time.Duration // of one request; 0: 10 s
+	Logger   *slog.Logger
+	Metrics  prometheus.Registerer
+}
+
+// API serves the routes of one dialect.
+type API struct {
+	c       Config
+	paths   map[string]map[string]Route // pattern, method
+	metrics *metrics
+}
+
+// New checks the whole table before anything is served.
+func New(c Config) (*API, error) {
+	if c.Dialect.Name == "" || c.Dialect.Authenticate == nil || c.Dialect.Problem == nil {
+		return nil, errors.New("rest: dialect is incomplete")
+	}
+	if c.Timeout == 0 {
+		c.Timeout = defaultTimeout
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	a := &API{c: c, paths: map[string]map[string]Route{}}
+	ids := map[string]bool{}
+	for _, r := range c.Routes {
+		if err := r.validate(); err != nil {
+			return nil, fmt.Errorf("rest: %w", err)
+		}
+		if ids[r.ID] {
+			return nil, fmt.Errorf("rest: id %s is used twice", r.ID)
+		}
+		ids[r.ID] = true
+		if a.paths[r.Pattern] == nil {
+			a.paths[r.Pattern] = map[string]Route{}
+		}
+		if _, twice := a.paths[r.Pattern][r.Method]; twice {
+			return nil, fmt.Errorf("rest: %s %s is declared twice", r.Method, r.Pattern)
+		}
+		a.paths[r.Pattern][r.Method] = r
+	}
+	var err error
+	a.metrics, err = newMetrics(c.Metrics, c.Dialect.Name)
+	return a, err
+}
+
+// Routes returns the table, for tests that compare it with a contract.
+func (a *API) Routes() []Route { return slices.Clone(a.c.Routes) }
+
+// Mount registers the API. Like ServeMux.Handle it panics when a pattern is taken.
+func (a *API) Mount(mux *http.ServeMux) {
+	for pattern, byMethod := range a.paths {
+		mux.Handle(pattern, a.dispatch(byMethod))
+	}
+	unknown := a.always(Route{ID: "unknown", Allow: access.Any(access.Public), Handler: failWith(ErrURL)}, nil)
+	for _, p := range a.c.Prefixes {
+		mux.Handle(p+"/", unknown)
+		if _, routed := a.paths[p]; p != "" && !routed {
+			mux.Handle(p, unknown) // else the mux would answer with a redirect of its own
+		}
+	}
+}
+
+// dispatch chooses by method; the mux's own 405 would not speak the dialect.
+func (a *API) dispatch(byMethod map[string]Route) http.Handler {
+	var allow []string
+	handlers := map[string]http.Handler{}
+	for m, r := range byMethod {
+		handlers[m] = a.always(r, nil)
+		allow = append(allow, m)
+		if m == http.MethodGet {
+			handlers[http.MethodHead] = handlers[m]
+			allow = append(allow, http.MethodHead)
+		}
+	}
+	slices.Sort(allow)
+	refused := a.always(
+		Route{ID: "unknown", Allow: access.Any(access.Public), Handler: failWith(ErrMethod)},
+		map[string]string{"Allow": strings.Join(allow, ", ")})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h, ok := handlers[r.Method]; ok {
+			h.ServeHTTP(w, r)
+			return
+		}
+		refused.ServeHTTP(w, r)
+	})
+}
+
+func failWith(err error) Handler {
+	return func(context.Context, *Request) (Response, error) { return Response{}, err }
+}
+
+// always is the path every request takes.
+func (a *API) always(rt Route, header map[string]string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
+		started := time.Now()
+		r := &Request{ID: reqid.Pick(hr.Header.Get(reqid.Header)), http: hr}
+		ctx, cancel := context.WithTimeout(reqid.With(hr.Context(), r.ID), a.c.Timeout)
+		defer cancel()
+		a.metrics.inFlight.Inc()
+		defer a.metrics.inFlight.Dec()
+
+		resp, err := a.run(ctx, w, r, rt)
+		if err == nil {
+			err = resp.encode()
+		}
+		err = outage(err)
+		if err != nil {
+			resp = a.problem(err, r.ID)
+		}
+		for k, v := range header {
+			w.Header().Set(k, v)
+		}
+		w.Header().Set(reqid.Header, r.ID)
+		resp.write(w)
+		a.observe(ctx, rt, r, resp.Status, time.Since(started), err)
+	})
+}
+
+// run turns a panic into an error: the answer is a 500 in the dialect's shape.
+func (a *API) run(ctx context.Context, w http.ResponseWriter, r *Request, rt Route) (resp Response, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			a.metrics.panics.Inc()
+			a.c.Logger.ErrorContext(ctx, "panic", "request_id", r.ID, "route", rt.ID, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			resp, err = Response{}, errors.New("panic in handler")
+		}
+	}()
+	if err := a.limit(w, r, rt); err != nil {
+		return Response{}, err
+	}
+	if err := a.guard(ctx, r, rt); err != nil {
+		return Response{}, err
+	}
+	if err := r.read(); err != nil {
+		return Response{}, err
+	}
+	return rt.Handler(ctx, r)
+}
+
+// limit refuses by header what is too large, and bounds what will be read.
+func (a *API) limit(w http.ResponseWriter, r *Request, rt Route) error {
+	bound := rt.MaxBody
+	if bound == 0 {
+		bound = defaultBody
+	}
+	if r.http.ContentLength > bound {
+		w.Header().Set("Connection", "close") // do not read on only to throw it away
+		return ErrTooLarge
+	}
+	r.http.Body = http.MaxBytesReader(w, r.http.Body, bound)
+	return nil
+}
+
+// guard authenticates and authorises.
+func (a *API) guard(ctx context.Context, r *Request, rt Route) error {
+	if rt.Allow.Has(access.Public) {
+		return nil
+	}
+	p, err := a.c.Dialect.Authenticate(ctx, r.http)
+	if err != nil {
+		return err
+	}
+	r.Principal = p
+	if !p.Privileges.Meets(rt.Allow) {
+		return fmt.Errorf("%w: needs %s", access.ErrForbidden, rt.Allow)
+	}
+	for _, name := range tenantWildcards {
+		if t := r.http.PathValue(name); t != "" && t != p.Tenant.String() {
+			return fmt.Errorf("%w: of another tenant than the path's", access.ErrForbidden)
+		}
+	}
+	return nil
+}
+
+func (a *API) problem(err error, id string) Response {
+	resp := a.c.Dialect.Problem(err, id)
+	if k := fault.KindOf(err); k == fault.Unavailable || k == fault.Exhausted {
+		resp = resp.with("Retry-After", retryAfter)
+	}
+	if encoding := resp.encode(); encoding != nil {
+		return Response{Status: http.StatusInternalServerError}
+	}
+	return resp
+}
+
+// outage makes an expired or cancelled context, which no domain has named, what it
+// is for the caller: no verdict.
+func outage(err error) error {
+	if fault.Of(err) == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+		return fmt.Errorf("%w: %w", fault.ErrUnavailable, err)
+	}
+	return err
+}
