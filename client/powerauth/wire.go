@@ -1,0 +1,67 @@
+package powerauth
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// maxAnswer bounds what the device reads of an answer.
+const maxAnswer = 1 << 20
+
+// ServerError is an answer other than 200. Code and Message are empty when the
+// body is not the error object of the protocol.
+type ServerError struct {
+	Status  int // HTTP
+	Code    string
+	Message string
+}
+
+func (e *ServerError) Error() string {
+	return fmt.Sprintf("powerauth: the server answered %d %s %s", e.Status, e.Code, e.Message)
+}
+
+// post sends JSON with one PowerAuth header and reads JSON.
+func (d *Device) post(ctx context.Context, path, header, value string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.baseURL+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set(header, value)
+	resp, err := d.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return serverError(resp.StatusCode, answer)
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return nil
+}
+
+func serverError(status int, answer []byte) error {
+	var body struct {
+		ResponseObject struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"responseObject"`
+	}
+	_ = json.Unmarshal(answer, &body) // not every proxy speaks the protocol
+	return &ServerError{status, body.ResponseObject.Code, body.ResponseObject.Message}
+}
