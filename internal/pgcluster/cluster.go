@@ -171,7 +171,9 @@ func (c *Cluster) Stop(ctx context.Context) error {
 
 func clusterURL(socketDir, password string) string {
 	q := url.Values{"host": {socketDir}, "port": {strconv.Itoa(socketPort)}, "sslmode": {"disable"}}
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(superuser, password), Path: "/postgres", RawQuery: q.Encode()}
+	// libpq and pgx read a plus sign as itself.
+	query := strings.ReplaceAll(q.Encode(), "+", "%20")
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(superuser, password), Path: "/postgres", RawQuery: query}
 	return u.String()
 }
 

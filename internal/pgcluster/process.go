@@ -134,6 +134,8 @@ func settings(c Config) map[string]string {
 		s["synchronous_commit"] = "off"
 		s["wal_level"] = "minimal"
 		s["max_wal_senders"] = "0"
+		// Files in data/ instead of names in /dev/shm, which a kill leaves there.
+		s["dynamic_shared_memory_type"] = "mmap"
 	}
 	maps.Copy(s, c.Settings)
 	return s
@@ -175,6 +177,11 @@ func pidFile(data string) (pid int, state string) {
 // stop asks for a fast shutdown, and for an immediate one when ctx ends first or
 // nothing is worth a checkpoint.
 func (p *process) stop(ctx context.Context, checkpoint bool) error {
+	select {
+	case <-p.done:
+		return nil // it ended by itself, and stays crashed
+	default:
+	}
 	p.stopping.Store(true)
 	if checkpoint {
 		_ = p.cmd.Process.Signal(syscall.SIGINT)
