@@ -58,7 +58,7 @@ var layers = map[string]int{
 // net/http slip through.
 var pure = map[string][]string{
 	"fault":       {"errors"},
-	"signature":   {"bytes", "cmp", "crypto/", "encoding", "encoding/", "errors", "fmt", "hash", "log/slog", "math/big", "math/bits", "net/url", "slices", "sort", "strconv", "strings", "sync", "unicode/utf8", "unsafe", module + "/fault"},
+	"signature":   {"bytes", "cmp", "crypto/", "encoding", "encoding/", "errors", "fmt", "hash", "io", "log/slog", "math/big", "math/bits", "net/url", "slices", "sort", "strconv", "strings", "sync", "sync/atomic", "unicode/utf8", "unsafe", module + "/fault"},
 	"otp":         {"bytes", "crypto/", "encoding", "encoding/", "errors", "fmt", "hash", "math", "math/big", "strconv", "strings", "time", module + "/fault"},
 	"ca/issuance": {"bytes", "cmp", "crypto", "crypto/", "encoding", "encoding/", "errors", "fmt", "hash", "io", "math/big", "net/url", "slices", "sort", "strconv", "strings", "sync", "sync/atomic", "time", "unicode", "unicode/utf8", "golang.org/x/crypto/cryptobyte", "golang.org/x/crypto/cryptobyte/asn1", module + "/fault"},
 }
