@@ -42,6 +42,9 @@ func (t *Template) Name() string { return t.profile.Name }
 // Hash returns Profile.Hash of the compiled profile.
 func (t *Template) Hash() [sha256.Size]byte { return t.hash }
 
+// Allows reports whether keys of this kind and size may be certified.
+func (t *Template) Allows(a KeyAlgorithm, bits int) bool { return t.profile.allows(a, bits) }
+
 // Profile returns a copy of the compiled profile.
 func (t *Template) Profile() Profile { return t.profile.clone() }
 

@@ -1,0 +1,62 @@
+package ca
+
+import (
+	"context"
+	"crypto"
+
+	"github.com/signet-hsm/signet/hsm"
+)
+
+// Faults are put between the authority and the HSM; nil fields let calls pass.
+type Faults struct {
+	Generate func(ref hsm.Ref, id [16]byte) error // runs after the key was made
+	Signer   func(ref hsm.Ref) error
+	Sign     func(ctx context.Context, ref hsm.Ref) error // runs before the HSM signs
+}
+
+// Inject must be called before the authority is used.
+func (a *Authority) Inject(f *Faults, issuer hsm.Ref) {
+	a.issuerKey = faultyKey{a.issuerKey, f, issuer}
+	a.keys = faultyKeys{a.keys, f}
+}
+
+type faultyKeys struct {
+	keys
+	f *Faults
+}
+
+func (k faultyKeys) generate(ctx context.Context, ref hsm.Ref, alg hsm.Algorithm, id [16]byte) error {
+	err := k.keys.generate(ctx, ref, alg, id)
+	if err == nil && k.f.Generate != nil {
+		err = k.f.Generate(ref, id)
+	}
+	return err
+}
+
+func (k faultyKeys) signer(ctx context.Context, ref hsm.Ref) (key, error) {
+	if k.f.Signer != nil {
+		if err := k.f.Signer(ref); err != nil {
+			return nil, err
+		}
+	}
+	s, err := k.keys.signer(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return faultyKey{s, k.f, ref}, nil
+}
+
+type faultyKey struct {
+	key
+	f   *Faults
+	ref hsm.Ref
+}
+
+func (k faultyKey) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if k.f.Sign != nil {
+		if err := k.f.Sign(ctx, k.ref); err != nil {
+			return nil, err
+		}
+	}
+	return k.key.SignContext(ctx, digest, opts)
+}

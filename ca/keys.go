@@ -1,0 +1,66 @@
+package ca
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"io"
+
+	"github.com/signet-hsm/signet/hsm"
+)
+
+// keys is what the authority asks of the HSM; tests put faults in between.
+type keys interface {
+	generate(ctx context.Context, ref hsm.Ref, alg hsm.Algorithm, id [16]byte) error
+	signer(ctx context.Context, ref hsm.Ref) (key, error)
+	// discard destroys the key at ref if it carries this id, and nothing else:
+	// a label met by chance may be another signer's.
+	discard(ctx context.Context, ref hsm.Ref, id [16]byte) error
+}
+
+// key is *hsm.Signer.
+type key interface {
+	Public() crypto.PublicKey
+	SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error)
+}
+
+type tokenKeys struct{ token *hsm.Token }
+
+func (k tokenKeys) generate(ctx context.Context, ref hsm.Ref, alg hsm.Algorithm, id [16]byte) error {
+	_, err := k.token.Generate(ctx, ref, alg, id)
+	return err
+}
+
+func (k tokenKeys) signer(ctx context.Context, ref hsm.Ref) (key, error) {
+	s, err := k.token.Signer(ctx, ref)
+	if err != nil {
+		return nil, err // not s: a nil *hsm.Signer would be a key
+	}
+	return s, nil
+}
+
+func (k tokenKeys) discard(ctx context.Context, ref hsm.Ref, id [16]byte) error {
+	info, err := k.token.Lookup(ctx, ref)
+	switch {
+	case errors.Is(err, hsm.ErrKeyNotFound):
+		return nil
+	case err != nil:
+		return err
+	case info.ID != id:
+		return nil
+	}
+	return k.token.Destroy(ctx, ref)
+}
+
+// bound is a key with the request's context, as a crypto.Signer: the pure engine
+// knows no contexts, but the wait for a lane must end with the request.
+type bound struct {
+	ctx context.Context //nolint:containedctx // lives for one Sign
+	key key
+}
+
+func (b bound) Public() crypto.PublicKey { return b.key.Public() }
+
+func (b bound) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return b.key.SignContext(b.ctx, digest, opts)
+}
