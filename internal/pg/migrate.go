@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -34,6 +36,17 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool) (applied int, err error) {
 // Pending counts the steps that Migrate would apply. It changes nothing.
 func Pending(ctx context.Context, pool *pgxpool.Pool) (int, error) {
 	return pending(ctx, pool, schema.FS)
+}
+
+// Check refuses a database that is not exactly at the program's schema: for a
+// node that serves and leaves migrating to an operator. Errors: ErrSchemaOlder,
+// ErrSchemaNewer, fault.ErrUnavailable.
+func Check(ctx context.Context, pool *pgxpool.Pool) error {
+	n, err := Pending(ctx, pool)
+	if err == nil && n > 0 {
+		err = fmt.Errorf("pg: %w: %d steps", ErrSchemaOlder, n)
+	}
+	return err
 }
 
 func migrate(ctx context.Context, pool *pgxpool.Pool, steps fs.FS) (int, error) {
@@ -83,19 +96,24 @@ func pending(ctx context.Context, pool *pgxpool.Pool, steps fs.FS) (int, error) 
 	if err := pool.QueryRow(ctx, sqlVersionTableExists).Scan(&exists); err != nil {
 		return 0, Unavailable(fmt.Errorf("pg: schema version: %w", err))
 	}
-	var current int64
-	if exists {
-		if err := pool.QueryRow(ctx, sqlVersion).Scan(&current); err != nil {
-			return 0, Unavailable(fmt.Errorf("pg: schema version: %w", err))
-		}
+	if !exists {
+		return len(known), nil
 	}
-	last := known[len(known)-1]
-	if current > last {
-		return 0, fmt.Errorf("pg: %w: database %d, program %d", ErrSchemaNewer, current, last)
+	rows, _ := pool.Query(ctx, sqlVersions)
+	applied, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return 0, Unavailable(fmt.Errorf("pg: schema version: %w", err))
+	}
+	// By set, not by the highest number: a step that came to the program late would
+	// be passed over without a word.
+	for _, v := range applied {
+		if !slices.Contains(known, v) {
+			return 0, fmt.Errorf("pg: %w: it has step %d, the program knows up to %d", ErrSchemaNewer, v, known[len(known)-1])
+		}
 	}
 	n := 0
 	for _, v := range known {
-		if v > current {
+		if !slices.Contains(applied, v) {
 			n++
 		}
 	}
@@ -104,7 +122,8 @@ func pending(ctx context.Context, pool *pgxpool.Pool, steps fs.FS) (int, error) 
 
 const (
 	sqlVersionTableExists = `select to_regclass('goose_db_version') is not null`
-	sqlVersion            = `select coalesce(max(version_id), 0) from goose_db_version where is_applied`
+	// Version 0 is goose's own mark. Rows are only ever added by steps that go up.
+	sqlVersions = `select version_id from goose_db_version where is_applied and version_id > 0 order by version_id`
 )
 
 // versions lists the steps' numbers in order.

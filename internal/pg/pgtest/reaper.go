@@ -10,6 +10,7 @@ import (
 // panicked or was killed: no hook of ours runs then, but the pipe to a waiting
 // shell closes. PostgreSQL itself gets the death signal.
 type reaper struct {
+	dir  string
 	cmd  *exec.Cmd
 	pipe io.Closer
 }
@@ -30,7 +31,7 @@ func startReaper(dir string) (*reaper, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	return &reaper{cmd, pipe}, nil
+	return &reaper{dir, cmd, pipe}, nil
 }
 
 // finish lets it work now and waits for it.

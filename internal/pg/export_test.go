@@ -1,0 +1,7 @@
+package pg
+
+// MigrateFrom is Migrate with other steps.
+var MigrateFrom = migrate
+
+// MaxAttempts bounds InTx.
+const MaxAttempts = maxAttempts
