@@ -18,7 +18,7 @@ const (
 	classNone    class = iota
 	classSession       // this session is finished: drop it, open another, retry once
 	classLogin         // the login or the handles are gone: log in once for all, find again, retry once
-	classToken         // the token or the module is gone: no retry can help yet
+	classToken         // the token or the module is gone, or a login was lost in mid-call: see heal
 	classPIN           // the PIN is refused: stop for good
 	classRefused       // the call itself is wrong; the same answer will come again
 	classMissing       // the module has no such mechanism or curve
@@ -29,7 +29,8 @@ var classNames = [...]string{"ok", "session", "login", "token", "pin", "refused"
 
 func (c class) String() string { return classNames[c] }
 
-// heals reports whether one heal and one retry are worth it.
+// heals reports whether one heal and one retry are worth it; for classToken only
+// when the heal finds that the login had been lost.
 func (c class) heals() bool { return c == classSession || c == classLogin }
 
 // Return values that miekg/pkcs11 does not name are given by number.
@@ -51,7 +52,8 @@ var classes = map[p11.Error]class{
 	p11.CKR_TOKEN_NOT_PRESENT:        classToken,
 	p11.CKR_TOKEN_NOT_RECOGNIZED:     classToken,
 	p11.CKR_SLOT_ID_INVALID:          classToken,
-	p11.CKR_GENERAL_ERROR:            classToken,
+	p11.CKR_GENERAL_ERROR:            classToken, // SoftHSM's answer to a call that a logout overtook
+	p11.CKR_FUNCTION_FAILED:          classToken,
 	p11.CKR_CRYPTOKI_NOT_INITIALIZED: classToken,
 
 	p11.CKR_PIN_INCORRECT:            classPIN,

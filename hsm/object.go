@@ -23,7 +23,9 @@ type object struct {
 const findBatch = 1000
 
 // find returns the handles that match. On an error the session is left in a
-// search; the caller drops it.
+// search; the caller drops it. A search without a login finds public objects only
+// and says nothing about it, so a result counts only in a session that is still
+// logged in afterwards: an outage must not look like a missing key.
 func (t *Token) find(s p11.SessionHandle, template []*p11.Attribute) ([]p11.ObjectHandle, error) {
 	c := t.mod.ctx
 	if err := c.FindObjectsInit(s, template); err != nil {
@@ -37,7 +39,10 @@ func (t *Token) find(s p11.SessionHandle, template []*p11.Attribute) ([]p11.Obje
 		}
 		all = append(all, batch...)
 		if len(batch) == 0 {
-			return all, c.FindObjectsFinal(s)
+			if err := c.FindObjectsFinal(s); err != nil {
+				return nil, err
+			}
+			return all, t.loggedIn(s)
 		}
 	}
 }
@@ -68,7 +73,7 @@ func (t *Token) read(s p11.SessionHandle, h p11.ObjectHandle) (*object, error) {
 	head, err := t.attributes(s, h, p11.CKA_CLASS, p11.CKA_LABEL)
 	if err != nil {
 		if rv, ok := err.(p11.Error); ok && (rv == p11.CKR_OBJECT_HANDLE_INVALID || rv == p11.CKR_ATTRIBUTE_TYPE_INVALID) {
-			return nil, t.stillThere(s)
+			return nil, t.loggedIn(s)
 		}
 		return nil, err
 	}
@@ -106,13 +111,13 @@ func (t *Token) read(s p11.SessionHandle, h p11.ObjectHandle) (*object, error) {
 	return o, nil
 }
 
-// stillThere tells a vanished object from a lost login: both spoil the handle.
-func (t *Token) stillThere(s p11.SessionHandle) error {
+// loggedIn returns USER_NOT_LOGGED_IN when the login is gone.
+func (t *Token) loggedIn(s p11.SessionHandle) error {
 	info, err := t.mod.ctx.GetSessionInfo(s)
 	if err != nil {
 		return err
 	}
-	if info.State == p11.CKS_RO_PUBLIC_SESSION || info.State == p11.CKS_RW_PUBLIC_SESSION {
+	if info.State != p11.CKS_RO_USER_FUNCTIONS && info.State != p11.CKS_RW_USER_FUNCTIONS {
 		return p11.Error(p11.CKR_USER_NOT_LOGGED_IN)
 	}
 	return nil

@@ -110,16 +110,9 @@ func (t *Token) do(ctx context.Context, c call) error {
 	}
 	defer t.release(l)
 	start = time.Now()
-	err = t.attempt(l, c)
-	if cl := classify(err); cl.heals() && ctx.Err() == nil {
-		t.metrics.heals.WithLabelValues(cl.String()).Inc()
-		t.log.LogAttrs(ctx, slog.LevelDebug, "hsm: heal and retry",
-			slog.String("mechanism", c.mechanism), slog.String("class", cl.String()), slog.Any("cause", err))
-		if herr := t.heal(ctx); herr != nil {
-			err = herr
-		} else {
-			err = t.attempt(l, c)
-		}
+	epoch, err := t.attempt(l, c)
+	if err != nil && ctx.Err() == nil && t.heal(ctx, c, epoch, &err) {
+		_, err = t.attempt(l, c)
 	}
 	t.metrics.operations.WithLabelValues(c.mechanism, outcome(err)).Observe(time.Since(start).Seconds())
 	if err != nil {
@@ -134,7 +127,7 @@ func (t *Token) do(ctx context.Context, c call) error {
 
 // attempt runs c once. On an error from the module the session is gone
 // afterwards and the key's handles are looked up anew next time.
-func (t *Token) attempt(l *lane, c call) (err error) {
+func (t *Token) attempt(l *lane, c call) (epoch uint64, err error) {
 	defer func() {
 		if isReturnValue(err) {
 			t.drop(l)
@@ -143,28 +136,43 @@ func (t *Token) attempt(l *lane, c call) (err error) {
 			}
 		}
 	}()
+	epoch = t.slot.epoch.Load()
 	if err := t.connect(l); err != nil {
-		return err
+		return epoch, err
 	}
-	epoch := t.slot.epoch.Load()
 	var at located
 	if c.key != nil {
-		if at, err = t.locate(l.session, c.key, epoch); err != nil {
-			return err
-		}
+		at, err = t.locate(l.session, c.key, epoch)
 	}
-	if err := c.run(l.session, at); err != nil {
-		return err
+	if err == nil {
+		err = c.run(l.session, at)
 	}
-	if t.slot.epoch.Load() != epoch {
-		return errEpoch
+	if !isReturnValue(err) && t.slot.epoch.Load() != epoch {
+		err = errEpoch // whatever was concluded, it was with handles of another login
 	}
-	return nil
+	return epoch, err
 }
 
-// heal makes the login good again; see slot.ensure.
-func (t *Token) heal(ctx context.Context) error {
-	return t.login(ctx, t.slot.epoch.Load())
+// heal looks after an attempt in the given epoch that ended with *err, and
+// reports whether another attempt makes sense. When the login can not be had
+// again, that is the error to tell.
+func (t *Token) heal(ctx context.Context, c call, epoch uint64, err *error) bool {
+	cl := classify(*err)
+	if !cl.heals() && cl != classToken {
+		return false
+	}
+	herr := t.login(ctx, t.slot.epoch.Load())
+	if cl == classToken && (herr != nil || t.slot.epoch.Load() == epoch) {
+		return false // it is what it says: the token, not the login
+	}
+	t.metrics.heals.WithLabelValues(cl.String()).Inc()
+	t.log.LogAttrs(ctx, slog.LevelDebug, "hsm: heal and retry",
+		slog.String("mechanism", c.mechanism), slog.String("class", cl.String()), slog.Any("cause", *err))
+	if herr != nil {
+		*err = herr
+		return false
+	}
+	return true
 }
 
 // login calls slot.ensure and tells the world what came of it.

@@ -147,14 +147,10 @@ func (t *Token) Random(ctx context.Context, p []byte) error {
 // when it returns nil the module answers, the session is open and logged in.
 func (t *Token) Check(ctx context.Context) error {
 	return t.do(ctx, call{mechanism: "check", run: func(s p11.SessionHandle, _ located) error {
-		info, err := t.mod.ctx.GetSessionInfo(s)
-		if err != nil {
+		if err := t.loggedIn(s); err != nil {
 			return err
 		}
-		if info.State != p11.CKS_RO_USER_FUNCTIONS && info.State != p11.CKS_RW_USER_FUNCTIONS {
-			return p11.Error(p11.CKR_USER_NOT_LOGGED_IN)
-		}
-		_, err = t.mod.ctx.GenerateRandom(s, 16)
+		_, err := t.mod.ctx.GenerateRandom(s, 16)
 		return err
 	}})
 }
