@@ -1,14 +1,14 @@
 package signature
 
 import (
-	"strings"
-	"testing"
-
-	"github.com/stretchr/testify/require"
-
 	"encoding/hex"
 	"encoding/json"
 	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 // testdata/java.json holds random input with what Java 17 makes of it: the
@@ -195,4 +195,16 @@ func TestBaseStringDefaults(t *testing.T) {
 	})))
 	long := strings.Repeat("/ab", 50)
 	require.Equal(t, "GET&"+EncodeBase64([]byte(long))+"&&&", string(AppendBaseString(nil, Request{URIID: long})))
+}
+
+// Headers come from anyone: their cost must grow with their length only.
+func TestHeaderScanIsLinear(t *testing.T) {
+	t.Parallel()
+	for _, piece := range []string{`a="`, `a=`, `a`, `"`, `a=" `, `a="" `, `a= `, ` `, `,`, `a="b" `} {
+		long := headerPrefix + strings.Repeat(piece, 1<<20)
+		start := time.Now()
+		_, err := ParseHeader(long)
+		require.ErrorIs(t, err, ErrActivationIDEmpty)
+		require.Less(t, time.Since(start), 2*time.Second, piece) // quadratic would be hours
+	}
 }

@@ -31,7 +31,10 @@ type Keys struct {
 // MasterSecret folds the x coordinate of an ECDH between the device's and the
 // server's key (32 bytes; other lengths panic, they can only be a defect).
 func MasterSecret(sharedX []byte) [16]byte {
-	return fold((*[32]byte)(sharedX[:32:32]))
+	if len(sharedX) != 32 {
+		panic("signature: a shared secret of P-256 has 32 bytes")
+	}
+	return fold((*[32]byte)(sharedX))
 }
 
 // DeriveKeys derives the tree from the master secret.
@@ -58,6 +61,9 @@ func (k *Keys) Wipe() { *k = Keys{} }
 
 // Format keeps every fmt verb from printing the keys.
 func (k Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "signature.Keys[redacted]") }
+
+// MarshalText serves encoding/json and its like.
+func (k Keys) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
 
 // LogValue implements slog.LogValuer.
 func (k Keys) LogValue() slog.Value { return slog.StringValue("[redacted]") }

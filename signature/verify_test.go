@@ -199,7 +199,7 @@ func TestKeysAreSmallAndPrintNothing(t *testing.T) {
 	}
 	text, err := json.Marshal(k)
 	require.NoError(t, err)
-	require.JSONEq(t, `{}`, string(text))
+	require.JSONEq(t, `"[redacted]"`, string(text))
 	require.Contains(t, k.LogValue().String(), "redacted")
 	k.Wipe()
 	require.Equal(t, Keys{}, *k)
@@ -207,5 +207,7 @@ func TestKeysAreSmallAndPrintNothing(t *testing.T) {
 
 func TestMasterSecretWants32Bytes(t *testing.T) {
 	t.Parallel()
-	require.Panics(t, func() { MasterSecret(make([]byte, 31)) })
+	for _, n := range []int{0, 31, 33} {
+		require.Panics(t, func() { MasterSecret(make([]byte, n)) })
+	}
 }
