@@ -162,8 +162,10 @@ func (d *innerRequest) normalise() error {
 		v = append(v, fault.Violation{Field: "devicePublicKey", Hint: "must be present"})
 	}
 	for _, f := range []struct{ name, value string }{
-		{"activationName", d.ActivationName}, {"activationOtp", d.ActivationOTP},
-		{"platform", d.Platform}, {"deviceInfo", d.DeviceInfo},
+		{"activationName", d.ActivationName},
+		{"activationOtp", d.ActivationOTP},
+		{"platform", d.Platform},
+		{"deviceInfo", d.DeviceInfo},
 	} {
 		if !optionalText(f.value) {
 			v = append(v, fault.Violation{Field: f.name, Hint: "must be at most 255 characters"})
@@ -184,6 +186,7 @@ func (r *Registrar) exchange(ctx context.Context, x *exchange) (signature.Encryp
 	if _, err := signature.ParseActivationCode(x.code); err != nil {
 		return none, fmt.Errorf("%w: %w", ErrActivation, err)
 	}
+	guess := otpGuess{text: x.device.ActivationOTP}
 	for ; ; r.metrics.retries.Inc() {
 		row, err := r.one(ctx, x.version.Tenant, sqlByCode, x.version.App, x.code)
 		switch {
@@ -197,7 +200,7 @@ func (r *Registrar) exchange(ctx context.Context, x *exchange) (signature.Encryp
 			}
 			return none, ErrExpired
 		}
-		otp, err := r.otpOf(ctx, row, OTPOnKeyExchange, x.device.ActivationOTP)
+		otp, err := r.judgeOTP(ctx, row, OTPOnKeyExchange, &guess)
 		if err != nil {
 			return none, err
 		}

@@ -23,8 +23,9 @@ func (r *Registrar) Commit(ctx context.Context, t tenant.ID, p CommitParams) err
 	if err := p.validate(); err != nil {
 		return fmt.Errorf("registration: commit: %w", err)
 	}
+	guess := otpGuess{text: p.OTP}
 	for {
-		done, err := r.commit(ctx, t, p)
+		done, err := r.commit(ctx, t, p, &guess)
 		if err != nil {
 			return fmt.Errorf("registration: commit: %w", err)
 		}
@@ -36,7 +37,7 @@ func (r *Registrar) Commit(ctx context.Context, t tenant.ID, p CommitParams) err
 }
 
 // commit decides once; done is false when another change came between.
-func (r *Registrar) commit(ctx context.Context, t tenant.ID, p CommitParams) (done bool, err error) {
+func (r *Registrar) commit(ctx context.Context, t tenant.ID, p CommitParams, guess *otpGuess) (done bool, err error) {
 	row, err := r.find(ctx, t, p.Apps, p.ID)
 	if err != nil {
 		return false, err
@@ -50,7 +51,7 @@ func (r *Registrar) commit(ctx context.Context, t tenant.ID, p CommitParams) (do
 	if row.state != StatePendingCommit {
 		return false, ErrChange
 	}
-	verdict, err := r.otpOf(ctx, row, OTPOnCommit, p.OTP)
+	verdict, err := r.judgeOTP(ctx, row, OTPOnCommit, guess)
 	if err != nil {
 		return false, err
 	}

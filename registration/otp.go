@@ -117,26 +117,34 @@ const (
 	otpRefuse                   // due and missing, or not due and sent: refused, nothing is counted
 )
 
-// otpOf judges the OTP sent at a phase. One that is not due is refused even when
-// none is configured: the reference accepts it then and skips the commit.
-func (r *Registrar) otpOf(ctx context.Context, row *record, at OTPMode, otp string) (otpVerdict, error) {
-	if row.otpMode != at {
-		if otp != "" {
-			return otpRefuse, nil
-		}
+// otpGuess is the OTP that one request sent. It remembers what it was compared
+// with: a request that has to decide again pays for one hash only.
+type otpGuess struct {
+	text    string
+	against string
+	good    bool
+}
+
+// judgeOTP says what the OTP means at the phase that at names. One that is not due
+// is refused even when none is configured: the reference accepts it then and
+// skips the commit.
+func (r *Registrar) judgeOTP(ctx context.Context, row *record, at OTPMode, g *otpGuess) (otpVerdict, error) {
+	switch due := row.otpMode == at; {
+	case !due && g.text == "":
 		return otpSkip, nil
-	}
-	if otp == "" {
+	case !due, g.text == "":
 		return otpRefuse, nil
-	}
-	if row.otpHash == nil {
+	case row.otpHash == nil:
 		return otpRefuse, fmt.Errorf("%w: no otp hash", errStored)
 	}
-	good, err := r.checkOTP(ctx, *row.otpHash, otp)
-	if err != nil {
-		return otpRefuse, err
+	if g.against != *row.otpHash {
+		good, err := r.checkOTP(ctx, *row.otpHash, g.text)
+		if err != nil {
+			return otpRefuse, err
+		}
+		g.against, g.good = *row.otpHash, good
 	}
-	if good {
+	if g.good {
 		return otpGood, nil
 	}
 	return otpWrong, nil

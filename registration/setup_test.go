@@ -55,9 +55,14 @@ type world struct {
 
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
+	return newWorldOn(tb, pgtest.URL(tb))
+}
+
+func newWorldOn(tb testing.TB, url string) *world {
+	tb.Helper()
 	ctx := tb.Context()
 	w := &world{
-		tb: tb, url: pgtest.URL(tb), hsm: softhsmtest.New(tb), metrics: prometheus.NewRegistry(),
+		tb: tb, url: url, hsm: softhsmtest.New(tb), metrics: prometheus.NewRegistry(),
 		version: map[tenant.ID]app.Version{}, master: map[tenant.ID][]byte{},
 	}
 	w.db = w.pool()

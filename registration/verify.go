@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/signet-hsm/signet/app"
 	"github.com/signet-hsm/signet/audit"
@@ -121,7 +124,7 @@ type hot struct {
 func (r *Registrar) readHot(ctx context.Context, t tenant.ID, id uuid.UUID) (*hot, error) {
 	h := &hot{tenant: t, id: id}
 	var ctr []byte
-	err := r.db.QueryRow(ctx, sqlHot, t.String(), id).Scan(&h.app, &h.user, &h.state, &h.flags, &h.sealed, &ctr,
+	err := r.db.QueryRow(ctx, sqlHot, t.String(), pgtype.UUID{Bytes: id, Valid: true}).Scan(&h.app, &h.user, &h.state, &h.flags, &h.sealed, &ctr,
 		&h.counter, &h.failed, &h.failedPossession, &h.max, &h.blocked, &h.revision, &h.expiresAt)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -213,7 +216,7 @@ func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
 	h, now := j.hot, r.clock()
 	e := audit.Event{
 		Tenant: h.tenant, At: now, Action: "registration.verify", Actor: j.req.Actor, Subject: h.id.String(),
-		Outcome: j.outcome, Detail: j.detail(),
+		Outcome: j.outcome, JSON: j.detail(),
 	}
 	if h.found { // also for a caller who may not see it: the tenant's auditor may
 		e.UserID, e.AppID = h.user, h.app
@@ -224,37 +227,50 @@ func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
 	}
 	n := j.next
 	return r.apply(ctx, sqlVerdict, []any{
-		h.tenant.String(), h.id, h.revision, n.state, n.ctr[:], n.counter, n.failed, n.failedPossession,
+		h.tenant.String(),
+		pgtype.UUID{Bytes: h.id, Valid: true},
+		h.revision, string(n.state), n.ctr[:], n.counter, n.failed, n.failedPossession,
 		n.blocked, j.req.Header.Version.String(), now,
 	}, e)
 }
 
-// detail is what an auditor may know: no secret, and what was signed as a hash.
-func (j *judgement) detail() map[string]any {
-	d := map[string]any{
-		"version":  j.req.Header.Version.String(),
-		"type":     strings.ToUpper(j.req.Header.Factors.String()),
-		"method":   j.req.Method,
-		"uriId":    j.req.URIID,
-		"dataHash": dataHash(j.req),
-	}
+// detail is what an auditor may know, as JSON: no secret, and what was signed as
+// a hash. It is written by hand because it is written for every verdict.
+func (j *judgement) detail() []byte {
+	h := &j.req.Header
+	b := make([]byte, 0, 320)
+	b = append(b, `{"version":"`...)
+	b = append(b, h.Version.String()...)
+	b = append(b, `","type":"`...)
+	b = append(b, strings.ToUpper(h.Factors.String())...)
+	b = append(b, `","method":"`...)
+	b = append(b, j.req.Method...) // one of four
+	b = append(b, `","uriId":`...)
+	b, _ = jsontext.AppendQuote(b, j.req.URIID) // fails for bad UTF-8 only, which validate refused
+	b = append(b, `,"dataHash":"`...)
+	sum := dataHash(j.req)
+	b = hex.AppendEncode(b, sum[:])
+	b = append(b, '"')
 	if n := j.next; n != nil {
-		d["counter"] = n.counter
-		d["remainingAttempts"] = n.remaining()
-		d["status"] = n.state
-		if j.verdict.Valid {
-			d["skipped"] = j.offset
-		}
+		b = append(b, `,"status":"`...)
+		b = append(b, n.state...)
+		b = append(b, `","counter":`...)
+		b = strconv.AppendInt(b, n.counter, 10)
+		b = append(b, `,"remainingAttempts":`...)
+		b = strconv.AppendInt(b, int64(n.remaining()), 10)
 	}
-	return d
+	if j.verdict.Valid {
+		b = append(b, `,"skipped":`...)
+		b = strconv.AppendInt(b, int64(j.offset), 10)
+	}
+	return append(b, '}')
 }
 
 // dataHash is SHA-256 of the signed data without its last element, the
 // application secret.
-func dataHash(r *VerifyRequest) string {
+func dataHash(r *VerifyRequest) [32]byte {
 	var buf [512]byte
-	sum := sha256.Sum256(signature.AppendBaseString(buf[:0], signature.Request{
+	return sha256.Sum256(signature.AppendBaseString(buf[:0], signature.Request{
 		Method: r.Method, URIID: r.URIID, Nonce: r.Header.Nonce[:], Body: r.Body,
 	}))
-	return hex.EncodeToString(sum[:])
 }
