@@ -146,7 +146,9 @@ func (s *server) template(ctx context.Context) (string, error) {
 		}
 		_, err := s.admin.Exec(ctx, "alter database "+building+" rename to "+final)
 		var pgErr *pgconn.PgError
-		if errors.As(err, &pgErr) && pgErr.Code == "42P04" { // duplicate_database: another binary was first
+		// duplicate_database, or the index behind it in a close race: another binary
+		// was first.
+		if errors.As(err, &pgErr) && (pgErr.Code == "42P04" || pgErr.Code == "23505") {
 			_, err = s.admin.Exec(ctx, "drop database "+building)
 		}
 		if err != nil {
