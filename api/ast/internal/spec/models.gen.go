@@ -32,19 +32,19 @@ func (e AppConfigCategories) Valid() bool {
 
 // Defines values for AppLatestCredentials.
 const (
-	Apns AppLatestCredentials = "apns"
-	Fcm  AppLatestCredentials = "fcm"
-	Hpk  AppLatestCredentials = "hpk"
+	AppLatestCredentialsApns AppLatestCredentials = "apns"
+	AppLatestCredentialsFcm  AppLatestCredentials = "fcm"
+	AppLatestCredentialsHpk  AppLatestCredentials = "hpk"
 )
 
 // Valid indicates whether the value is a known member of the AppLatestCredentials enum.
 func (e AppLatestCredentials) Valid() bool {
 	switch e {
-	case Apns:
+	case AppLatestCredentialsApns:
 		return true
-	case Fcm:
+	case AppLatestCredentialsFcm:
 		return true
-	case Hpk:
+	case AppLatestCredentialsHpk:
 		return true
 	default:
 		return false
@@ -53,22 +53,22 @@ func (e AppLatestCredentials) Valid() bool {
 
 // Defines values for CertificateProfile.
 const (
-	ASTDEVICE CertificateProfile = "AST_DEVICE"
-	GATEWAY   CertificateProfile = "GATEWAY"
-	SIGNATURE CertificateProfile = "SIGNATURE"
-	SIGNER    CertificateProfile = "SIGNER"
+	CertificateProfileASTDEVICE CertificateProfile = "AST_DEVICE"
+	CertificateProfileGATEWAY   CertificateProfile = "GATEWAY"
+	CertificateProfileSIGNATURE CertificateProfile = "SIGNATURE"
+	CertificateProfileSIGNER    CertificateProfile = "SIGNER"
 )
 
 // Valid indicates whether the value is a known member of the CertificateProfile enum.
 func (e CertificateProfile) Valid() bool {
 	switch e {
-	case ASTDEVICE:
+	case CertificateProfileASTDEVICE:
 		return true
-	case GATEWAY:
+	case CertificateProfileGATEWAY:
 		return true
-	case SIGNATURE:
+	case CertificateProfileSIGNATURE:
 		return true
-	case SIGNER:
+	case CertificateProfileSIGNER:
 		return true
 	default:
 		return false
@@ -104,19 +104,19 @@ func (e CertificateStatus) Valid() bool {
 
 // Defines values for ClientSelector.
 const (
-	ALLCLIENTS                ClientSelector = "ALL_CLIENTS"
-	ALLEXCEPTSPECIFIEDCLIENTS ClientSelector = "ALL_EXCEPT_SPECIFIED_CLIENTS"
-	SPECIFIEDCLIENTS          ClientSelector = "SPECIFIED_CLIENTS"
+	ClientSelectorALLCLIENTS                ClientSelector = "ALL_CLIENTS"
+	ClientSelectorALLEXCEPTSPECIFIEDCLIENTS ClientSelector = "ALL_EXCEPT_SPECIFIED_CLIENTS"
+	ClientSelectorSPECIFIEDCLIENTS          ClientSelector = "SPECIFIED_CLIENTS"
 )
 
 // Valid indicates whether the value is a known member of the ClientSelector enum.
 func (e ClientSelector) Valid() bool {
 	switch e {
-	case ALLCLIENTS:
+	case ClientSelectorALLCLIENTS:
 		return true
-	case ALLEXCEPTSPECIFIEDCLIENTS:
+	case ClientSelectorALLEXCEPTSPECIFIEDCLIENTS:
 		return true
-	case SPECIFIEDCLIENTS:
+	case ClientSelectorSPECIFIEDCLIENTS:
 		return true
 	default:
 		return false
@@ -146,16 +146,16 @@ func (e LockState) Valid() bool {
 
 // Defines values for NonceAction.
 const (
-	LOGINNONCE NonceAction = "LOGIN_NONCE"
-	TMSNONCE   NonceAction = "TMS_NONCE"
+	NonceActionLOGINNONCE NonceAction = "LOGIN_NONCE"
+	NonceActionTMSNONCE   NonceAction = "TMS_NONCE"
 )
 
 // Valid indicates whether the value is a known member of the NonceAction enum.
 func (e NonceAction) Valid() bool {
 	switch e {
-	case LOGINNONCE:
+	case NonceActionLOGINNONCE:
 		return true
-	case TMSNONCE:
+	case NonceActionTMSNONCE:
 		return true
 	default:
 		return false
@@ -164,16 +164,16 @@ func (e NonceAction) Valid() bool {
 
 // Defines values for PolicyType.
 const (
-	Quorum           PolicyType = "quorum"
-	RegistrationUser PolicyType = "registrationUser"
+	PolicyTypeQuorum           PolicyType = "quorum"
+	PolicyTypeRegistrationUser PolicyType = "registrationUser"
 )
 
 // Valid indicates whether the value is a known member of the PolicyType enum.
 func (e PolicyType) Valid() bool {
 	switch e {
-	case Quorum:
+	case PolicyTypeQuorum:
 		return true
-	case RegistrationUser:
+	case PolicyTypeRegistrationUser:
 		return true
 	default:
 		return false
@@ -377,25 +377,25 @@ func (e PushNotificationConfigCategories) Valid() bool {
 
 // Defines values for PushNotificationConfigConfigured.
 const (
-	AndroidApiKey         PushNotificationConfigConfigured = "androidApiKey"
-	FcmServiceAccountJSON PushNotificationConfigConfigured = "fcmServiceAccountJSON"
-	HpkClientSecret       PushNotificationConfigConfigured = "hpkClientSecret"
-	IosApnsCertificate    PushNotificationConfigConfigured = "iosApnsCertificate"
-	IosApnsPrivateKey     PushNotificationConfigConfigured = "iosApnsPrivateKey"
+	PushNotificationConfigConfiguredAndroidApiKey         PushNotificationConfigConfigured = "androidApiKey"
+	PushNotificationConfigConfiguredFcmServiceAccountJSON PushNotificationConfigConfigured = "fcmServiceAccountJSON"
+	PushNotificationConfigConfiguredHpkClientSecret       PushNotificationConfigConfigured = "hpkClientSecret"
+	PushNotificationConfigConfiguredIosApnsCertificate    PushNotificationConfigConfigured = "iosApnsCertificate"
+	PushNotificationConfigConfiguredIosApnsPrivateKey     PushNotificationConfigConfigured = "iosApnsPrivateKey"
 )
 
 // Valid indicates whether the value is a known member of the PushNotificationConfigConfigured enum.
 func (e PushNotificationConfigConfigured) Valid() bool {
 	switch e {
-	case AndroidApiKey:
+	case PushNotificationConfigConfiguredAndroidApiKey:
 		return true
-	case FcmServiceAccountJSON:
+	case PushNotificationConfigConfiguredFcmServiceAccountJSON:
 		return true
-	case HpkClientSecret:
+	case PushNotificationConfigConfiguredHpkClientSecret:
 		return true
-	case IosApnsCertificate:
+	case PushNotificationConfigConfiguredIosApnsCertificate:
 		return true
-	case IosApnsPrivateKey:
+	case PushNotificationConfigConfiguredIosApnsPrivateKey:
 		return true
 	default:
 		return false

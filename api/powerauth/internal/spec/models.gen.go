@@ -9,16 +9,16 @@ import (
 
 // Defines values for CallbackConfigType.
 const (
-	OPERATIONSTATUSCHANGE    CallbackConfigType = "OPERATION_STATUS_CHANGE"
-	REGISTRATIONSTATUSCHANGE CallbackConfigType = "REGISTRATION_STATUS_CHANGE"
+	CallbackConfigTypeOPERATIONSTATUSCHANGE    CallbackConfigType = "OPERATION_STATUS_CHANGE"
+	CallbackConfigTypeREGISTRATIONSTATUSCHANGE CallbackConfigType = "REGISTRATION_STATUS_CHANGE"
 )
 
 // Valid indicates whether the value is a known member of the CallbackConfigType enum.
 func (e CallbackConfigType) Valid() bool {
 	switch e {
-	case OPERATIONSTATUSCHANGE:
+	case CallbackConfigTypeOPERATIONSTATUSCHANGE:
 		return true
-	case REGISTRATIONSTATUSCHANGE:
+	case CallbackConfigTypeREGISTRATIONSTATUSCHANGE:
 		return true
 	default:
 		return false
@@ -27,19 +27,19 @@ func (e CallbackConfigType) Valid() bool {
 
 // Defines values for ChangeRegistrationChange.
 const (
-	BLOCK   ChangeRegistrationChange = "BLOCK"
-	REMOVE  ChangeRegistrationChange = "REMOVE"
-	UNBLOCK ChangeRegistrationChange = "UNBLOCK"
+	ChangeRegistrationChangeBLOCK   ChangeRegistrationChange = "BLOCK"
+	ChangeRegistrationChangeREMOVE  ChangeRegistrationChange = "REMOVE"
+	ChangeRegistrationChangeUNBLOCK ChangeRegistrationChange = "UNBLOCK"
 )
 
 // Valid indicates whether the value is a known member of the ChangeRegistrationChange enum.
 func (e ChangeRegistrationChange) Valid() bool {
 	switch e {
-	case BLOCK:
+	case ChangeRegistrationChangeBLOCK:
 		return true
-	case REMOVE:
+	case ChangeRegistrationChangeREMOVE:
 		return true
-	case UNBLOCK:
+	case ChangeRegistrationChangeUNBLOCK:
 		return true
 	default:
 		return false
@@ -48,19 +48,19 @@ func (e ChangeRegistrationChange) Valid() bool {
 
 // Defines values for CreateRegistrationOtpValidation.
 const (
-	NONE          CreateRegistrationOtpValidation = "NONE"
-	ONCOMMIT      CreateRegistrationOtpValidation = "ON_COMMIT"
-	ONKEYEXCHANGE CreateRegistrationOtpValidation = "ON_KEY_EXCHANGE"
+	CreateRegistrationOtpValidationNONE          CreateRegistrationOtpValidation = "NONE"
+	CreateRegistrationOtpValidationONCOMMIT      CreateRegistrationOtpValidation = "ON_COMMIT"
+	CreateRegistrationOtpValidationONKEYEXCHANGE CreateRegistrationOtpValidation = "ON_KEY_EXCHANGE"
 )
 
 // Valid indicates whether the value is a known member of the CreateRegistrationOtpValidation enum.
 func (e CreateRegistrationOtpValidation) Valid() bool {
 	switch e {
-	case NONE:
+	case CreateRegistrationOtpValidationNONE:
 		return true
-	case ONCOMMIT:
+	case CreateRegistrationOtpValidationONCOMMIT:
 		return true
-	case ONKEYEXCHANGE:
+	case CreateRegistrationOtpValidationONKEYEXCHANGE:
 		return true
 	default:
 		return false
@@ -69,64 +69,64 @@ func (e CreateRegistrationOtpValidation) Valid() bool {
 
 // Defines values for ErrorResponseResponseObjectCode.
 const (
-	ERRORADMIN                  ErrorResponseResponseObjectCode = "ERROR_ADMIN"
-	ERRORAUDIT                  ErrorResponseResponseObjectCode = "ERROR_AUDIT"
-	ERRORGENERIC                ErrorResponseResponseObjectCode = "ERROR_GENERIC"
-	ERRORINTERNALAPI            ErrorResponseResponseObjectCode = "ERROR_INTERNAL_API"
-	ERRORNOTFOUND               ErrorResponseResponseObjectCode = "ERROR_NOT_FOUND"
-	ERROROPERATIONNOTFOUND      ErrorResponseResponseObjectCode = "ERROR_OPERATION_NOT_FOUND"
-	ERROROPERATIONSTATECHANGE   ErrorResponseResponseObjectCode = "ERROR_OPERATION_STATE_CHANGE"
-	ERROROTPINVALID             ErrorResponseResponseObjectCode = "ERROR_OTP_INVALID"
-	ERRORPUSHMESSAGE            ErrorResponseResponseObjectCode = "ERROR_PUSH_MESSAGE"
-	ERRORREGISTRATION           ErrorResponseResponseObjectCode = "ERROR_REGISTRATION"
-	ERRORREGISTRATIONCHANGE     ErrorResponseResponseObjectCode = "ERROR_REGISTRATION_CHANGE"
-	ERRORREGISTRATIONNOTALLOWED ErrorResponseResponseObjectCode = "ERROR_REGISTRATION_NOT_ALLOWED"
-	ERRORREGISTRATIONNOTFOUND   ErrorResponseResponseObjectCode = "ERROR_REGISTRATION_NOT_FOUND"
-	ERRORREQUEST                ErrorResponseResponseObjectCode = "ERROR_REQUEST"
-	ERRORSIGNATUREINVALID       ErrorResponseResponseObjectCode = "ERROR_SIGNATURE_INVALID"
-	ERRORTOKENINVALID           ErrorResponseResponseObjectCode = "ERROR_TOKEN_INVALID"
-	ERRORUNAUTHORIZED           ErrorResponseResponseObjectCode = "ERROR_UNAUTHORIZED"
-	HTTP401                     ErrorResponseResponseObjectCode = "HTTP_401"
+	ErrorResponseResponseObjectCodeERRORADMIN                  ErrorResponseResponseObjectCode = "ERROR_ADMIN"
+	ErrorResponseResponseObjectCodeERRORAUDIT                  ErrorResponseResponseObjectCode = "ERROR_AUDIT"
+	ErrorResponseResponseObjectCodeERRORGENERIC                ErrorResponseResponseObjectCode = "ERROR_GENERIC"
+	ErrorResponseResponseObjectCodeERRORINTERNALAPI            ErrorResponseResponseObjectCode = "ERROR_INTERNAL_API"
+	ErrorResponseResponseObjectCodeERRORNOTFOUND               ErrorResponseResponseObjectCode = "ERROR_NOT_FOUND"
+	ErrorResponseResponseObjectCodeERROROPERATIONNOTFOUND      ErrorResponseResponseObjectCode = "ERROR_OPERATION_NOT_FOUND"
+	ErrorResponseResponseObjectCodeERROROPERATIONSTATECHANGE   ErrorResponseResponseObjectCode = "ERROR_OPERATION_STATE_CHANGE"
+	ErrorResponseResponseObjectCodeERROROTPINVALID             ErrorResponseResponseObjectCode = "ERROR_OTP_INVALID"
+	ErrorResponseResponseObjectCodeERRORPUSHMESSAGE            ErrorResponseResponseObjectCode = "ERROR_PUSH_MESSAGE"
+	ErrorResponseResponseObjectCodeERRORREGISTRATION           ErrorResponseResponseObjectCode = "ERROR_REGISTRATION"
+	ErrorResponseResponseObjectCodeERRORREGISTRATIONCHANGE     ErrorResponseResponseObjectCode = "ERROR_REGISTRATION_CHANGE"
+	ErrorResponseResponseObjectCodeERRORREGISTRATIONNOTALLOWED ErrorResponseResponseObjectCode = "ERROR_REGISTRATION_NOT_ALLOWED"
+	ErrorResponseResponseObjectCodeERRORREGISTRATIONNOTFOUND   ErrorResponseResponseObjectCode = "ERROR_REGISTRATION_NOT_FOUND"
+	ErrorResponseResponseObjectCodeERRORREQUEST                ErrorResponseResponseObjectCode = "ERROR_REQUEST"
+	ErrorResponseResponseObjectCodeERRORSIGNATUREINVALID       ErrorResponseResponseObjectCode = "ERROR_SIGNATURE_INVALID"
+	ErrorResponseResponseObjectCodeERRORTOKENINVALID           ErrorResponseResponseObjectCode = "ERROR_TOKEN_INVALID"
+	ErrorResponseResponseObjectCodeERRORUNAUTHORIZED           ErrorResponseResponseObjectCode = "ERROR_UNAUTHORIZED"
+	ErrorResponseResponseObjectCodeHTTP401                     ErrorResponseResponseObjectCode = "HTTP_401"
 )
 
 // Valid indicates whether the value is a known member of the ErrorResponseResponseObjectCode enum.
 func (e ErrorResponseResponseObjectCode) Valid() bool {
 	switch e {
-	case ERRORADMIN:
+	case ErrorResponseResponseObjectCodeERRORADMIN:
 		return true
-	case ERRORAUDIT:
+	case ErrorResponseResponseObjectCodeERRORAUDIT:
 		return true
-	case ERRORGENERIC:
+	case ErrorResponseResponseObjectCodeERRORGENERIC:
 		return true
-	case ERRORINTERNALAPI:
+	case ErrorResponseResponseObjectCodeERRORINTERNALAPI:
 		return true
-	case ERRORNOTFOUND:
+	case ErrorResponseResponseObjectCodeERRORNOTFOUND:
 		return true
-	case ERROROPERATIONNOTFOUND:
+	case ErrorResponseResponseObjectCodeERROROPERATIONNOTFOUND:
 		return true
-	case ERROROPERATIONSTATECHANGE:
+	case ErrorResponseResponseObjectCodeERROROPERATIONSTATECHANGE:
 		return true
-	case ERROROTPINVALID:
+	case ErrorResponseResponseObjectCodeERROROTPINVALID:
 		return true
-	case ERRORPUSHMESSAGE:
+	case ErrorResponseResponseObjectCodeERRORPUSHMESSAGE:
 		return true
-	case ERRORREGISTRATION:
+	case ErrorResponseResponseObjectCodeERRORREGISTRATION:
 		return true
-	case ERRORREGISTRATIONCHANGE:
+	case ErrorResponseResponseObjectCodeERRORREGISTRATIONCHANGE:
 		return true
-	case ERRORREGISTRATIONNOTALLOWED:
+	case ErrorResponseResponseObjectCodeERRORREGISTRATIONNOTALLOWED:
 		return true
-	case ERRORREGISTRATIONNOTFOUND:
+	case ErrorResponseResponseObjectCodeERRORREGISTRATIONNOTFOUND:
 		return true
-	case ERRORREQUEST:
+	case ErrorResponseResponseObjectCodeERRORREQUEST:
 		return true
-	case ERRORSIGNATUREINVALID:
+	case ErrorResponseResponseObjectCodeERRORSIGNATUREINVALID:
 		return true
-	case ERRORTOKENINVALID:
+	case ErrorResponseResponseObjectCodeERRORTOKENINVALID:
 		return true
-	case ERRORUNAUTHORIZED:
+	case ErrorResponseResponseObjectCodeERRORUNAUTHORIZED:
 		return true
-	case HTTP401:
+	case ErrorResponseResponseObjectCodeHTTP401:
 		return true
 	default:
 		return false
@@ -135,13 +135,13 @@ func (e ErrorResponseResponseObjectCode) Valid() bool {
 
 // Defines values for ErrorResponseStatus.
 const (
-	ERROR ErrorResponseStatus = "ERROR"
+	ErrorResponseStatusERROR ErrorResponseStatus = "ERROR"
 )
 
 // Valid indicates whether the value is a known member of the ErrorResponseStatus enum.
 func (e ErrorResponseStatus) Valid() bool {
 	switch e {
-	case ERROR:
+	case ErrorResponseStatusERROR:
 		return true
 	default:
 		return false
@@ -150,28 +150,28 @@ func (e ErrorResponseStatus) Valid() bool {
 
 // Defines values for OperationStatus.
 const (
-	APPROVED OperationStatus = "APPROVED"
-	CANCELED OperationStatus = "CANCELED"
-	EXPIRED  OperationStatus = "EXPIRED"
-	FAILED   OperationStatus = "FAILED"
-	PENDING  OperationStatus = "PENDING"
-	REJECTED OperationStatus = "REJECTED"
+	OperationStatusAPPROVED OperationStatus = "APPROVED"
+	OperationStatusCANCELED OperationStatus = "CANCELED"
+	OperationStatusEXPIRED  OperationStatus = "EXPIRED"
+	OperationStatusFAILED   OperationStatus = "FAILED"
+	OperationStatusPENDING  OperationStatus = "PENDING"
+	OperationStatusREJECTED OperationStatus = "REJECTED"
 )
 
 // Valid indicates whether the value is a known member of the OperationStatus enum.
 func (e OperationStatus) Valid() bool {
 	switch e {
-	case APPROVED:
+	case OperationStatusAPPROVED:
 		return true
-	case CANCELED:
+	case OperationStatusCANCELED:
 		return true
-	case EXPIRED:
+	case OperationStatusEXPIRED:
 		return true
-	case FAILED:
+	case OperationStatusFAILED:
 		return true
-	case PENDING:
+	case OperationStatusPENDING:
 		return true
-	case REJECTED:
+	case OperationStatusREJECTED:
 		return true
 	default:
 		return false
@@ -180,16 +180,16 @@ func (e OperationStatus) Valid() bool {
 
 // Defines values for PushApnsEnvironment.
 const (
-	Development PushApnsEnvironment = "development"
-	Production  PushApnsEnvironment = "production"
+	PushApnsEnvironmentDevelopment PushApnsEnvironment = "development"
+	PushApnsEnvironmentProduction  PushApnsEnvironment = "production"
 )
 
 // Valid indicates whether the value is a known member of the PushApnsEnvironment enum.
 func (e PushApnsEnvironment) Valid() bool {
 	switch e {
-	case Development:
+	case PushApnsEnvironmentDevelopment:
 		return true
-	case Production:
+	case PushApnsEnvironmentProduction:
 		return true
 	default:
 		return false
@@ -339,28 +339,28 @@ func (e RegistrationStatus) Valid() bool {
 
 // Defines values for SignatureType.
 const (
-	BIOMETRY                    SignatureType = "BIOMETRY"
-	KNOWLEDGE                   SignatureType = "KNOWLEDGE"
-	POSSESSION                  SignatureType = "POSSESSION"
-	POSSESSIONBIOMETRY          SignatureType = "POSSESSION_BIOMETRY"
-	POSSESSIONKNOWLEDGE         SignatureType = "POSSESSION_KNOWLEDGE"
-	POSSESSIONKNOWLEDGEBIOMETRY SignatureType = "POSSESSION_KNOWLEDGE_BIOMETRY"
+	SignatureTypeBIOMETRY                    SignatureType = "BIOMETRY"
+	SignatureTypeKNOWLEDGE                   SignatureType = "KNOWLEDGE"
+	SignatureTypePOSSESSION                  SignatureType = "POSSESSION"
+	SignatureTypePOSSESSIONBIOMETRY          SignatureType = "POSSESSION_BIOMETRY"
+	SignatureTypePOSSESSIONKNOWLEDGE         SignatureType = "POSSESSION_KNOWLEDGE"
+	SignatureTypePOSSESSIONKNOWLEDGEBIOMETRY SignatureType = "POSSESSION_KNOWLEDGE_BIOMETRY"
 )
 
 // Valid indicates whether the value is a known member of the SignatureType enum.
 func (e SignatureType) Valid() bool {
 	switch e {
-	case BIOMETRY:
+	case SignatureTypeBIOMETRY:
 		return true
-	case KNOWLEDGE:
+	case SignatureTypeKNOWLEDGE:
 		return true
-	case POSSESSION:
+	case SignatureTypePOSSESSION:
 		return true
-	case POSSESSIONBIOMETRY:
+	case SignatureTypePOSSESSIONBIOMETRY:
 		return true
-	case POSSESSIONKNOWLEDGE:
+	case SignatureTypePOSSESSIONKNOWLEDGE:
 		return true
-	case POSSESSIONKNOWLEDGEBIOMETRY:
+	case SignatureTypePOSSESSIONKNOWLEDGEBIOMETRY:
 		return true
 	default:
 		return false
@@ -369,13 +369,13 @@ func (e SignatureType) Valid() bool {
 
 // Defines values for StatusStatus.
 const (
-	OK StatusStatus = "OK"
+	StatusStatusOK StatusStatus = "OK"
 )
 
 // Valid indicates whether the value is a known member of the StatusStatus enum.
 func (e StatusStatus) Valid() bool {
 	switch e {
-	case OK:
+	case StatusStatusOK:
 		return true
 	default:
 		return false
@@ -384,22 +384,22 @@ func (e StatusStatus) Valid() bool {
 
 // Defines values for VerifySignatureMethod.
 const (
-	DELETE VerifySignatureMethod = "DELETE"
-	GET    VerifySignatureMethod = "GET"
-	POST   VerifySignatureMethod = "POST"
-	PUT    VerifySignatureMethod = "PUT"
+	VerifySignatureMethodDELETE VerifySignatureMethod = "DELETE"
+	VerifySignatureMethodGET    VerifySignatureMethod = "GET"
+	VerifySignatureMethodPOST   VerifySignatureMethod = "POST"
+	VerifySignatureMethodPUT    VerifySignatureMethod = "PUT"
 )
 
 // Valid indicates whether the value is a known member of the VerifySignatureMethod enum.
 func (e VerifySignatureMethod) Valid() bool {
 	switch e {
-	case DELETE:
+	case VerifySignatureMethodDELETE:
 		return true
-	case GET:
+	case VerifySignatureMethodGET:
 		return true
-	case POST:
+	case VerifySignatureMethodPOST:
 		return true
-	case PUT:
+	case VerifySignatureMethodPUT:
 		return true
 	default:
 		return false

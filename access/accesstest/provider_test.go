@@ -1,4 +1,4 @@
-package devidp_test
+package accesstest_test
 
 import (
 	"os"
@@ -9,13 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/access"
-	"github.com/signet-hsm/signet/access/devidp"
+	"github.com/signet-hsm/signet/access/accesstest"
 	"github.com/signet-hsm/signet/tenant"
 )
 
 func TestAccessAcceptsItsTokens(t *testing.T) {
 	t.Parallel()
-	idp, err := devidp.New("https://dev.invalid/realms/demo", "signet")
+	idp, err := accesstest.New("https://dev.invalid/realms/demo", "signet")
 	require.NoError(t, err)
 	doc, err := idp.JWKS()
 	require.NoError(t, err)

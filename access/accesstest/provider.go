@@ -1,4 +1,4 @@
-package devidp
+package accesstest
 
 import (
 	"crypto/ecdsa"
@@ -26,7 +26,7 @@ type Provider struct {
 func New(issuer, audience string) (*Provider, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("devidp: %w", err)
+		return nil, fmt.Errorf("accesstest: %w", err)
 	}
 	var kid [8]byte
 	_, _ = rand.Read(kid[:]) // never fails
@@ -55,11 +55,11 @@ func (p *Provider) Token(subject string, life time.Duration, roles ...string) (s
 func (p *Provider) Sign(claims map[string]any) (string, error) {
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: p.key}, (&jose.SignerOptions{}).WithType("JWT"))
 	if err != nil {
-		return "", fmt.Errorf("devidp: %w", err)
+		return "", fmt.Errorf("accesstest: %w", err)
 	}
 	token, err := jwt.Signed(signer).Claims(claims).Serialize()
 	if err != nil {
-		return "", fmt.Errorf("devidp: %w", err)
+		return "", fmt.Errorf("accesstest: %w", err)
 	}
 	return token, nil
 }

@@ -1,0 +1,86 @@
+package ast
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/signet-hsm/signet/access"
+	"github.com/signet-hsm/signet/api/internal/rest"
+	"github.com/signet-hsm/signet/ca"
+	"github.com/signet-hsm/signet/tenant"
+)
+
+// Signers is the part of *ca.Authority that the dialect calls.
+type Signers interface {
+	CreateSigner(ctx context.Context, t tenant.ID, r ca.CreateSigner) (ca.Signer, error)
+	Signer(ctx context.Context, t tenant.ID, spec string) (ca.Signer, error)
+	ListSigners(ctx context.Context, t tenant.ID, p ca.Page) ([]ca.Signer, int, error)
+	Chain(ctx context.Context, t tenant.ID, spec string) ([][]byte, error)
+}
+
+// Authenticator checks bearer tokens; *access.Realms.
+type Authenticator interface {
+	Authenticate(ctx context.Context, bearer string) (access.Principal, error)
+}
+
+// Config makes an API. Signers and Realms are needed.
+type Config struct {
+	Signers Signers
+	Realms  Authenticator
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+}
+
+// API is the table of routes.
+type API struct {
+	rest *rest.API
+}
+
+type handlers struct {
+	signers Signers
+}
+
+// New checks the table.
+func New(c Config) (*API, error) {
+	if c.Signers == nil || c.Realms == nil {
+		return nil, errors.New("ast: signers or realms are missing")
+	}
+	a, err := rest.New(rest.Config{
+		Dialect:  rest.Dialect{Name: "ast", Authenticate: bearer(c.Realms), Problem: problem},
+		Routes:   routes(&handlers{c.Signers}),
+		Prefixes: []string{"/v1/tenants", "/v2/tenants"},
+		Logger:   c.Logger, Metrics: c.Metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &API{a}, nil
+}
+
+// Mount registers the routes, and the prefixes for unknown URLs below them.
+func (a *API) Mount(mux *http.ServeMux) { a.rest.Mount(mux) }
+
+func routes(h *handlers) []rest.Route {
+	read, write := access.Any(access.AdminRead), access.Any(access.AdminWrite)
+	readOrClient := access.Any(access.AdminRead, access.ASTClient)
+	return []rest.Route{
+		{ID: "CA-05", Method: "GET", Pattern: "/v2/tenants/{tenant}/signers", Allow: read, Handler: h.listSigners},
+		{ID: "CA-06", Method: "POST", Pattern: "/v2/tenants/{tenant}/signers", Allow: write, Handler: h.createSigner},
+		{ID: "CA-07", Method: "GET", Pattern: "/v2/tenants/{tenant}/signers/{signerSpec}", Allow: readOrClient, Handler: h.getSigner},
+		{ID: "CA-09", Method: "GET", Pattern: "/v2/tenants/{tenant}/signers/{signerSpec}/chain", Allow: readOrClient, Handler: h.getSignerChain},
+	}
+}
+
+func bearer(a Authenticator) func(context.Context, *http.Request) (access.Principal, error) {
+	return func(ctx context.Context, r *http.Request) (access.Principal, error) {
+		token, ok := rest.Bearer(r.Header)
+		if !ok {
+			return access.Principal{}, access.ErrUnauthenticated
+		}
+		return a.Authenticate(ctx, token)
+	}
+}

@@ -1,0 +1,116 @@
+package ast
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/signet-hsm/signet/access"
+	"github.com/signet-hsm/signet/api/ast/internal/spec"
+	"github.com/signet-hsm/signet/api/internal/rest"
+	"github.com/signet-hsm/signet/ca"
+	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/fault"
+)
+
+// Numbers of the parts, as the contract's x-error-codes lists them.
+const (
+	subsystemCA      = 500
+	subsystemGeneral = 599
+)
+
+// row says how one failure is told. A sentinel without a row is a 500: so a
+// domain's new error is never told by accident, and a test asks for its row.
+type row struct {
+	err       *fault.Error
+	status    int
+	subsystem int32
+}
+
+var table = []row{
+	{rest.ErrURL, http.StatusNotFound, subsystemGeneral},
+	{rest.ErrMethod, http.StatusMethodNotAllowed, subsystemGeneral},
+	{rest.ErrRequest, http.StatusBadRequest, subsystemGeneral},
+	{rest.ErrTooLarge, http.StatusRequestEntityTooLarge, subsystemGeneral},
+	{rest.ErrMediaType, http.StatusUnsupportedMediaType, subsystemGeneral},
+	{rest.ErrBodyRead, http.StatusBadRequest, subsystemGeneral},
+
+	{access.ErrUnauthenticated, http.StatusUnauthorized, subsystemGeneral},
+	{access.ErrForbidden, http.StatusForbidden, subsystemGeneral},
+	{access.ErrCredential, http.StatusBadRequest, subsystemGeneral},
+	{access.ErrUserExists, http.StatusConflict, subsystemGeneral},
+	{access.ErrUserUnknown, http.StatusNotFound, subsystemGeneral},
+	{access.ErrConfig, http.StatusInternalServerError, subsystemGeneral},
+
+	{ca.ErrNoSigner, http.StatusNotFound, subsystemCA},
+	{ca.ErrNotIssued, http.StatusConflict, subsystemCA},
+	{ca.ErrSuperseded, http.StatusConflict, subsystemCA},
+	{ca.ErrBusy, http.StatusConflict, subsystemCA},
+	{ca.ErrOtherIssuer, http.StatusConflict, subsystemCA},
+	{ca.ErrRequest, http.StatusBadRequest, subsystemCA},
+	{ca.ErrConfig, http.StatusInternalServerError, subsystemCA},
+	{ca.ErrKey, http.StatusInternalServerError, subsystemCA},
+	{ca.ErrRecord, http.StatusInternalServerError, subsystemCA},
+
+	{issuance.ErrRequest, http.StatusBadRequest, subsystemCA},
+	{issuance.ErrRequestSignature, http.StatusBadRequest, subsystemCA},
+	{issuance.ErrKeyAlgorithm, http.StatusBadRequest, subsystemCA},
+	{issuance.ErrWeakKey, http.StatusBadRequest, subsystemCA},
+	{issuance.ErrExtension, http.StatusBadRequest, subsystemCA},
+	{issuance.ErrSubject, http.StatusBadRequest, subsystemCA},
+	{issuance.ErrIssuerExpired, http.StatusConflict, subsystemCA},
+	{issuance.ErrProfile, http.StatusInternalServerError, subsystemCA},
+	{issuance.ErrIssuer, http.StatusInternalServerError, subsystemCA},
+	{issuance.ErrSerial, http.StatusInternalServerError, subsystemCA},
+	{issuance.ErrDraftUsed, http.StatusInternalServerError, subsystemCA},
+	{issuance.ErrSigning, http.StatusInternalServerError, subsystemCA},
+	{issuance.ErrChain, http.StatusInternalServerError, subsystemCA},
+
+	{fault.ErrUnavailable, http.StatusServiceUnavailable, subsystemGeneral},
+}
+
+var byReason = func() map[string]row {
+	m := make(map[string]row, len(table))
+	for _, r := range table {
+		m[r.err.Reason] = r
+	}
+	return m
+}()
+
+func problem(err error, id string) rest.Response {
+	f := fault.Of(err)
+	r := row{nil, http.StatusInternalServerError, subsystemGeneral}
+	if f != nil {
+		switch known, ok := byReason[f.Reason]; {
+		case ok && known.err.Kind == f.Kind:
+			r = known
+		case f.Kind == fault.Unavailable: // whatever is out below a domain
+			r = byReason[fault.ErrUnavailable.Reason]
+		}
+	}
+	body := spec.Error{Code: strconv.Itoa(r.status), Subsystem: r.subsystem}
+	if r.status == http.StatusInternalServerError {
+		body.Message = "internal error, report id " + id
+	} else {
+		body.Message = message(r.err.Message, f.Violations)
+	}
+	resp := rest.Response{Status: r.status, Body: body}
+	if r.status == http.StatusUnauthorized {
+		resp.Header = map[string]string{"WWW-Authenticate": `Bearer realm="signet"`}
+	}
+	return resp
+}
+
+// message names the broken rules, since the body has no other place for them.
+func message(text string, violations []fault.Violation) string {
+	var b strings.Builder
+	b.WriteString(text)
+	for i, v := range violations {
+		sep := "; "
+		if i == 0 {
+			sep = ": "
+		}
+		b.WriteString(sep + v.Field + " " + v.Hint)
+	}
+	return b.String()
+}

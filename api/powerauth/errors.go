@@ -1,0 +1,166 @@
+package powerauth
+
+import (
+	"net/http"
+
+	"github.com/signet-hsm/signet/access"
+	"github.com/signet-hsm/signet/api/internal/rest"
+	"github.com/signet-hsm/signet/api/powerauth/internal/spec"
+	"github.com/signet-hsm/signet/app"
+	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/registration"
+)
+
+// errHeader: the X-PowerAuth-Authorization header does not parse. The cause tells
+// the log which rule it broke.
+var errHeader = fault.New(fault.Invalid, "SIGNATURE_HEADER", "Signature HTTP header validation failed")
+
+// errEncryptionHeader: likewise X-PowerAuth-Encryption.
+var errEncryptionHeader = fault.New(fault.Invalid, "ENCRYPTION_HEADER", "Encryption HTTP header validation failed")
+
+// row says how both callers are told of one failure. A sentinel without a row is
+// a 500: so a domain's new error is never told by accident, and a test asks for
+// its row.
+type row struct {
+	err     *fault.Error
+	status  int
+	code    spec.ErrorResponseResponseObjectCode
+	message string // instead of the sentinel's
+	device  deviceCode
+}
+
+type deviceCode string
+
+// Codes of the reference server for devices.
+const (
+	deviceActivation   deviceCode = "ERR_ACTIVATION"
+	deviceEncryption   deviceCode = "ERR_ENCRYPTION"
+	deviceTemporaryKey deviceCode = "ERR_TEMPORARY_KEY"
+	deviceRequest      deviceCode = "ERROR_REQUEST"
+	deviceNotFound     deviceCode = "ERROR_NOT_FOUND"
+	deviceGeneric      deviceCode = "ERROR_GENERIC"
+)
+
+// deviceMessages keep to the reference, and keep reasons from who guesses codes.
+var deviceMessages = map[deviceCode]string{
+	deviceActivation:   "POWER_AUTH_ACTIVATION_INVALID",
+	deviceEncryption:   "POWER_AUTH_ENCRYPTION_FAILED",
+	deviceTemporaryKey: "POWER_AUTH_TEMPORARY_KEY_FAILURE",
+	deviceRequest:      "POWER_AUTH_REQUEST_INVALID",
+	deviceNotFound:     "NOT_FOUND",
+	deviceGeneric:      "UNKNOWN_ERROR",
+}
+
+const (
+	bad  = http.StatusBadRequest
+	fail = http.StatusInternalServerError
+)
+
+var table = []row{
+	{rest.ErrURL, http.StatusNotFound, "ERROR_NOT_FOUND", "", deviceNotFound},
+	{rest.ErrMethod, http.StatusMethodNotAllowed, "ERROR_REQUEST", "", deviceRequest},
+	{rest.ErrRequest, bad, "ERROR_REQUEST", "", deviceRequest},
+	{rest.ErrTooLarge, http.StatusRequestEntityTooLarge, "ERROR_REQUEST", "", deviceRequest},
+	{rest.ErrMediaType, http.StatusUnsupportedMediaType, "ERROR_REQUEST", "", deviceRequest},
+	{rest.ErrBodyRead, bad, "ERROR_REQUEST", "", deviceRequest},
+
+	{access.ErrUnauthenticated, http.StatusUnauthorized, "HTTP_401", "Unauthorized", deviceRequest},
+	{access.ErrForbidden, http.StatusUnauthorized, "HTTP_401", "Unauthorized", deviceRequest},
+	{access.ErrCredential, bad, "ERROR_REQUEST", "", deviceRequest},
+	{access.ErrUserExists, bad, "ERROR_ADMIN", "", deviceRequest},
+	{access.ErrUserUnknown, bad, "ERROR_ADMIN", "", deviceRequest},
+	{access.ErrConfig, fail, "ERROR_GENERIC", "", deviceGeneric},
+
+	{app.ErrNotFound, bad, "ERROR_ADMIN", "", deviceActivation},
+	{app.ErrExists, bad, "ERROR_ADMIN", "", deviceRequest},
+	{app.ErrInvalid, bad, "ERROR_REQUEST", "", deviceRequest},
+	{app.ErrMaster, fail, "ERROR_INTERNAL_API", "", deviceGeneric},
+
+	{errHeader, bad, "ERROR_SIGNATURE_INVALID", "", deviceRequest},
+	{errEncryptionHeader, bad, "ERROR_REQUEST", "", deviceEncryption},
+	{registration.ErrNotFound, bad, "ERROR_REGISTRATION_NOT_FOUND", "", deviceActivation},
+	{registration.ErrNotAllowed, bad, "ERROR_REGISTRATION_NOT_ALLOWED", "", deviceActivation},
+	{registration.ErrChange, bad, "ERROR_REGISTRATION_CHANGE", "", deviceActivation},
+	{registration.ErrInvalid, bad, "ERROR_REQUEST", "", deviceActivation},
+	{registration.ErrOTP, bad, "ERROR_REQUEST", "", deviceActivation},
+	{registration.ErrExpired, bad, "ERROR_REGISTRATION", "", deviceActivation},
+	{registration.ErrActivation, bad, "ERROR_REGISTRATION", "", deviceActivation},
+	{registration.ErrFormat, bad, "ERROR_REGISTRATION", "", deviceActivation},
+	{registration.ErrDecrypt, bad, "ERROR_REGISTRATION", "", deviceEncryption},
+	{registration.ErrRequest, bad, "ERROR_REGISTRATION", "", deviceEncryption},
+	{registration.ErrTemporaryKey, bad, "ERROR_REGISTRATION", "", deviceTemporaryKey},
+
+	{fault.ErrUnavailable, fail, "ERROR_INTERNAL_API", "Unable to call upstream service", deviceGeneric},
+}
+
+var byReason = func() map[string]row {
+	m := make(map[string]row, len(table))
+	for _, r := range table {
+		m[r.err.Reason] = r
+	}
+	return m
+}()
+
+var unknown = row{status: fail, code: "ERROR_GENERIC", message: "Unknown error occurred while processing request", device: deviceGeneric}
+
+// find gives the row of err, and err's violations.
+func find(err error) (row, []fault.Violation) {
+	f := fault.Of(err)
+	if f == nil {
+		return unknown, nil
+	}
+	r, ok := byReason[f.Reason]
+	switch {
+	case ok && r.err.Kind == f.Kind:
+	case f.Kind == fault.Unavailable: // whatever is out below a domain
+		r = byReason[fault.ErrUnavailable.Reason]
+	default:
+		return unknown, nil
+	}
+	if r.message == "" {
+		r.message = r.err.Message
+	}
+	if r.status == fail && f.Kind == fault.Internal {
+		r.message = unknown.message
+	}
+	return r, f.Violations
+}
+
+func cloudProblem(err error, _ string) rest.Response {
+	r, violations := find(err)
+	body := spec.ErrorResponse{Status: "ERROR"}
+	body.ResponseObject.Code = r.code
+	body.ResponseObject.Message = r.message
+	if r.code == "ERROR_REQUEST" && len(violations) > 0 {
+		list := make([]spec.Violation, len(violations))
+		for i, v := range violations {
+			list[i] = spec.Violation{FieldName: v.Field, InvalidValue: v.Value, Hint: v.Hint}
+		}
+		body.ResponseObject.Violations = &list
+	}
+	resp := rest.Response{Status: r.status, Body: body}
+	if r.status == http.StatusUnauthorized {
+		resp.Header = map[string]string{"WWW-Authenticate": `Basic realm="signet", charset="UTF-8"`}
+	}
+	return resp
+}
+
+// deviceError is the error body of the protocol endpoints.
+type deviceError struct {
+	Status         string `json:"status"`
+	ResponseObject struct {
+		Code    deviceCode `json:"code"`
+		Message string     `json:"message"`
+	} `json:"responseObject"`
+}
+
+func deviceProblem(err error, _ string) rest.Response {
+	r, _ := find(err)
+	if r.err == fault.ErrUnavailable { // devices retry on this, and have no contract against it
+		r.status = http.StatusServiceUnavailable
+	}
+	body := deviceError{Status: "ERROR"}
+	body.ResponseObject.Code = r.device
+	body.ResponseObject.Message = deviceMessages[r.device]
+	return rest.Response{Status: r.status, Body: body}
+}

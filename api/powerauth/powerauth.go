@@ -1,0 +1,116 @@
+package powerauth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/signet-hsm/signet/access"
+	"github.com/signet-hsm/signet/api/internal/rest"
+	"github.com/signet-hsm/signet/registration"
+	"github.com/signet-hsm/signet/signature"
+	"github.com/signet-hsm/signet/tenant"
+)
+
+// Registrations is the part of *registration.Registrar that the dialect calls.
+type Registrations interface {
+	Create(ctx context.Context, t tenant.ID, p registration.CreateParams) (registration.Created, error)
+	Commit(ctx context.Context, t tenant.ID, p registration.CommitParams) error
+	Get(ctx context.Context, t tenant.ID, apps []string, id string) (registration.Registration, error)
+	List(ctx context.Context, t tenant.ID, apps []string, user string) ([]registration.Registration, error)
+	Verify(ctx context.Context, t tenant.ID, r registration.VerifyRequest) (registration.Verdict, error)
+	Activate(ctx context.Context, r registration.ActivateRequest) (signature.EncryptedResponse, error)
+}
+
+// Authenticator checks HTTP Basic credentials; *access.Basic.
+type Authenticator interface {
+	Authenticate(ctx context.Context, username, password string) (access.Principal, error)
+}
+
+// Config makes an API. Registrations and Basic are needed.
+type Config struct {
+	Registrations Registrations
+	Basic         Authenticator
+	BasePath      string // of the application tiers' routes, "" or "/powerauth-cloud"
+	Logger        *slog.Logger
+	Metrics       prometheus.Registerer
+}
+
+// API is the two tables of routes.
+type API struct {
+	cloud, device *rest.API
+}
+
+type handlers struct {
+	registrations Registrations
+}
+
+// New checks the tables.
+func New(c Config) (*API, error) {
+	if c.Registrations == nil || c.Basic == nil {
+		return nil, errors.New("powerauth: registrations or credentials are missing")
+	}
+	if c.BasePath != "" && (!strings.HasPrefix(c.BasePath, "/") || strings.HasSuffix(c.BasePath, "/")) {
+		return nil, errors.New("powerauth: base path must be like /powerauth-cloud")
+	}
+	h := &handlers{c.Registrations}
+	cloud, err := rest.New(rest.Config{
+		Dialect:  rest.Dialect{Name: "powerauth", Authenticate: basic(c.Basic), Problem: cloudProblem},
+		Routes:   cloudRoutes(c.BasePath, h),
+		Prefixes: []string{c.BasePath}, // the root: this dialect answers what nobody else does
+		Logger:   c.Logger, Metrics: c.Metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	device, err := rest.New(rest.Config{
+		Dialect:  rest.Dialect{Name: "powerauth-device", Authenticate: basic(c.Basic), Problem: deviceProblem},
+		Routes:   deviceRoutes(h),
+		Prefixes: []string{"/pa"},
+		Logger:   c.Logger, Metrics: c.Metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &API{cloud, device}, nil
+}
+
+// Mount registers the routes, and "/" (or the base path) for unknown URLs.
+func (a *API) Mount(mux *http.ServeMux) {
+	a.cloud.Mount(mux)
+	a.device.Mount(mux)
+}
+
+// maxVerifyBody leaves room for what a device signed, in Base64.
+const maxVerifyBody = 256 << 10
+
+func cloudRoutes(base string, h *handlers) []rest.Route {
+	integration := access.Any(access.PAIntegration)
+	return []rest.Route{
+		{ID: "PA-REG-01", Method: "POST", Pattern: base + "/v2/registrations", Allow: integration, Handler: h.createRegistration},
+		{ID: "PA-REG-02", Method: "POST", Pattern: base + "/v2/registrations/{registrationId}/commit", Allow: integration, Handler: h.commitRegistration},
+		{ID: "PA-REG-03", Method: "GET", Pattern: base + "/v2/registrations/{registrationId}", Allow: integration, Handler: h.getRegistration},
+		{ID: "PA-REG-04", Method: "GET", Pattern: base + "/v2/registrations", Allow: integration, Handler: h.listRegistrations},
+		{ID: "PA-AUTH-01", Method: "POST", Pattern: base + "/v2/signature/verify", Allow: integration, MaxBody: maxVerifyBody, Handler: h.verifySignature},
+	}
+}
+
+func deviceRoutes(h *handlers) []rest.Route {
+	return []rest.Route{
+		{ID: "PA-V3-ACTIVATION-CREATE", Method: "POST", Pattern: "/pa/v3/activation/create", Allow: access.Any(access.Public), Handler: h.activate},
+	}
+}
+
+func basic(a Authenticator) func(context.Context, *http.Request) (access.Principal, error) {
+	return func(ctx context.Context, r *http.Request) (access.Principal, error) {
+		user, password, ok := rest.Basic(r.Header)
+		if !ok {
+			return access.Principal{}, access.ErrUnauthenticated
+		}
+		return a.Authenticate(ctx, user, password)
+	}
+}
