@@ -1,0 +1,156 @@
+package hsm_test
+
+import (
+	"testing"
+
+	p11 "github.com/miekg/pkcs11"
+	"github.com/stretchr/testify/require"
+
+	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/softhsm"
+	"github.com/signet-hsm/signet/softhsm/softhsmtest"
+)
+
+// plant makes a P-256 pair by hand. Halves with a nil list are destroyed again.
+func (r raw) plant(t *testing.T, s p11.SessionHandle, label string, id []byte, public, private bool, extra ...*p11.Attribute) {
+	t.Helper()
+	common := []*p11.Attribute{
+		p11.NewAttribute(p11.CKA_LABEL, label), p11.NewAttribute(p11.CKA_ID, id),
+		p11.NewAttribute(p11.CKA_TOKEN, true), p11.NewAttribute(p11.CKA_MODIFIABLE, false),
+	}
+	no := func(list []*p11.Attribute, types ...uint) []*p11.Attribute {
+		for _, typ := range types {
+			list = append(list, p11.NewAttribute(typ, false))
+		}
+		return list
+	}
+	pub := no(append(common[:4:4], p11.NewAttribute(p11.CKA_EC_PARAMS, p256OID), p11.NewAttribute(p11.CKA_VERIFY, true)),
+		p11.CKA_PRIVATE, p11.CKA_VERIFY_RECOVER, p11.CKA_ENCRYPT, p11.CKA_WRAP, p11.CKA_DERIVE)
+	priv := no(append(common[:4:4], p11.NewAttribute(p11.CKA_PRIVATE, true), p11.NewAttribute(p11.CKA_SENSITIVE, true), p11.NewAttribute(p11.CKA_SIGN, true)),
+		p11.CKA_EXTRACTABLE, p11.CKA_DERIVE, p11.CKA_SIGN_RECOVER, p11.CKA_DECRYPT, p11.CKA_UNWRAP, p11.CKA_ALWAYS_AUTHENTICATE)
+	for _, x := range extra {
+		for i := range priv {
+			if priv[i].Type == x.Type {
+				priv[i] = x
+			}
+		}
+	}
+	a, b, err := r.GenerateKeyPair(s, []*p11.Mechanism{p11.NewMechanism(p11.CKM_EC_KEY_PAIR_GEN, nil)}, pub, priv)
+	require.NoError(t, err)
+	if !public {
+		require.NoError(t, r.DestroyObject(s, a))
+	}
+	if !private {
+		require.NoError(t, r.DestroyObject(s, b))
+	}
+}
+
+// What other hands left on the token: found late (Lookup) and found early (the
+// enumeration of a second Open) it gets the same verdict.
+func TestForeignAndBrokenObjects(t *testing.T) {
+	t.Parallel()
+	st := softhsmtest.Create(t)
+	tok := softhsmtest.Open(t, st.HSM())
+	r := second(t, st)
+	s := r.session(t)
+	id := func(b byte) []byte { return append(make([]byte, 15), b) }
+	name := func(n string) hsm.Ref { return hsm.Ref{Tenant: "alpha", Role: hsm.RoleSigner, Name: n} }
+
+	r.plant(t, s, name("good").String(), id(1), true, true)
+	r.plant(t, s, name("twice").String(), id(2), true, true)
+	r.plant(t, s, name("twice").String(), id(3), true, true)
+	r.plant(t, s, name("twins").String(), id(4), true, true)
+	r.plant(t, s, name("twins").String(), id(4), true, true)
+	r.plant(t, s, name("one-id-a").String(), id(5), true, true)
+	r.plant(t, s, name("one-id-b").String(), id(5), true, true)
+	r.plant(t, s, name("private-half").String(), id(6), false, true)
+	r.plant(t, s, name("public-half").String(), id(7), true, false)
+	r.plant(t, s, name("mixed").String(), id(8), true, false)
+	r.plant(t, s, name("mixed").String(), id(9), false, true)
+	r.plant(t, s, name("extractable").String(), id(10), true, true, p11.NewAttribute(p11.CKA_EXTRACTABLE, true))
+	r.plant(t, s, name("decrypts").String(), id(11), true, true, p11.NewAttribute(p11.CKA_DECRYPT, true))
+	r.plant(t, s, name("modifiable").String(), id(12), true, true, p11.NewAttribute(p11.CKA_MODIFIABLE, true))
+	r.plant(t, s, name("short-id").String(), []byte("short"), true, true)
+	r.plant(t, s, "somebody else's key", id(1), true, true)
+	r.plant(t, s, "signet/2/alpha/signer/good/0", id(1), true, true)
+	r.plant(t, s, "signet/1/alpha/signer/good/00", id(1), true, true)
+	r.plant(t, s, hsm.Ref{Tenant: "alpha", Role: hsm.RoleKEK, Name: "wrong-kind"}.String(), id(13), true, true)
+
+	want := map[hsm.Ref]error{
+		name("good"): nil, name("twice"): hsm.ErrAmbiguous, name("twins"): hsm.ErrAmbiguous,
+		name("one-id-a"): hsm.ErrAmbiguous, name("one-id-b"): hsm.ErrAmbiguous,
+		name("private-half"): hsm.ErrKeyNotFound, name("public-half"): hsm.ErrKeyNotFound, name("mixed"): hsm.ErrAmbiguous,
+		name("extractable"): hsm.ErrTemplate, name("decrypts"): hsm.ErrTemplate, name("modifiable"): hsm.ErrTemplate,
+		name("short-id"): hsm.ErrTemplate,
+		{Tenant: "alpha", Role: hsm.RoleKEK, Name: "wrong-kind"}: hsm.ErrTemplate,
+	}
+	again := softhsmtest.Open(t, st.HSM())
+	for _, tk := range []*hsm.Token{tok, again} {
+		for ref, verdict := range want {
+			_, err := tk.Lookup(t.Context(), ref)
+			if verdict == nil {
+				require.NoError(t, err, ref.String())
+				continue
+			}
+			require.ErrorIs(t, err, verdict, ref.String())
+			_, err = tk.Signer(t.Context(), ref)
+			require.ErrorIs(t, err, verdict, ref.String())
+			_, err = tk.Generate(t.Context(), name(ref.Name), hsm.P256, [16]byte{})
+			if ref.Role == hsm.RoleSigner {
+				require.ErrorIs(t, err, hsm.ErrExists, "debris keeps its name: %s", ref)
+			}
+		}
+	}
+	keys, err := again.Keys(t.Context(), func(ref hsm.Ref) bool { return ref.Name != "wrong-kind" })
+	require.NoError(t, err)
+	require.Len(t, keys, 1)
+	require.Equal(t, name("good"), keys[0].Ref)
+
+	require.ErrorIs(t, tok.Destroy(t.Context(), name("twice")), hsm.ErrAmbiguous)
+	require.Equal(t, 4, r.count(t, s, name("twice").String()))
+	require.NoError(t, tok.Destroy(t.Context(), name("private-half")), "debris can be cleared")
+	require.Zero(t, r.count(t, s, name("private-half").String()))
+	_, err = tok.Generate(t.Context(), name("private-half"), hsm.P256, [16]byte{})
+	require.NoError(t, err)
+	require.Equal(t, 2, r.count(t, s, "somebody else's key"))
+}
+
+// Two nodes, two modules, one token: a key made by one is found by the other,
+// without being told, and a key that one destroys is gone for the other.
+func TestTwoNodes(t *testing.T) {
+	t.Parallel()
+	st := softhsmtest.Create(t)
+	one := softhsmtest.Open(t, st.HSM())
+	other := *st
+	installed, err := softhsm.FindModule()
+	require.NoError(t, err)
+	other.Dir, other.Module = t.TempDir(), installed
+	require.NoError(t, other.Isolate())
+	two := softhsmtest.Open(t, other.HSM())
+
+	_, err = two.Lookup(t.Context(), signerRef)
+	require.ErrorIs(t, err, hsm.ErrKeyNotFound)
+	s1 := p256(t, one)
+	s2, err := two.Signer(t.Context(), signerRef)
+	require.NoError(t, err)
+	require.Equal(t, s1.Public(), s2.Public())
+	require.NoError(t, signOnce(t.Context(), s2, "x"))
+	_, err = two.Generate(t.Context(), signerRef, hsm.P256, [16]byte{})
+	require.ErrorIs(t, err, hsm.ErrExists)
+
+	require.NoError(t, one.Destroy(t.Context(), signerRef))
+	require.ErrorIs(t, signOnce(t.Context(), s1, "x"), hsm.ErrKeyNotFound)
+	require.ErrorIs(t, signOnce(t.Context(), s2, "x"), hsm.ErrKeyNotFound)
+	_, err = two.Lookup(t.Context(), signerRef)
+	require.ErrorIs(t, err, hsm.ErrKeyNotFound)
+
+	// A new key under the old name is another key: the old handle must not
+	// sign with it.
+	_, err = one.Generate(t.Context(), signerRef, hsm.P256, [16]byte{})
+	require.NoError(t, err)
+	require.ErrorIs(t, signOnce(t.Context(), s1, "x"), hsm.ErrKeyNotFound)
+	require.ErrorIs(t, signOnce(t.Context(), s2, "x"), hsm.ErrKeyNotFound)
+	s2, err = two.Signer(t.Context(), signerRef)
+	require.NoError(t, err)
+	require.NoError(t, signOnce(t.Context(), s2, "x"))
+}

@@ -1,0 +1,38 @@
+package hsm
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	p11 "github.com/miekg/pkcs11"
+)
+
+// TokenInfo says which token this is, as the module tells it.
+type TokenInfo struct {
+	Label        string
+	Serial       string
+	Manufacturer string
+	Model        string
+	Hardware     string // version, "2.6"
+	Firmware     string
+	Module       string // path of the PKCS#11 library
+}
+
+// Info asks the token who it is, for transcripts and operators.
+func (t *Token) Info(ctx context.Context) (TokenInfo, error) {
+	out := TokenInfo{Module: t.config.Module}
+	err := t.do(ctx, call{mechanism: "info", run: func(p11.SessionHandle, located) error {
+		i, err := t.mod.ctx.GetTokenInfo(t.slot.id)
+		if err != nil {
+			return err
+		}
+		// Fields are padded with blanks to their fixed length.
+		out.Label, out.Serial = strings.TrimRight(i.Label, " \x00"), strings.TrimRight(i.SerialNumber, " \x00")
+		out.Manufacturer, out.Model = strings.TrimRight(i.ManufacturerID, " \x00"), strings.TrimRight(i.Model, " \x00")
+		out.Hardware = fmt.Sprintf("%d.%d", i.HardwareVersion.Major, i.HardwareVersion.Minor)
+		out.Firmware = fmt.Sprintf("%d.%d", i.FirmwareVersion.Major, i.FirmwareVersion.Minor)
+		return nil
+	}})
+	return out, err
+}
