@@ -2,11 +2,14 @@ package pgcluster_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,17 +26,57 @@ func TestMain(m *testing.M) {
 		child()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	code := m.Run()
+	if template.dir != "" {
+		_ = os.RemoveAll(template.dir)
+	}
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// template is a cluster that was started and stopped once: most tests are about
+// what comes after initdb, which takes most of a second.
+var template struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// used returns a copy of a folder that has been used before.
+func used(t testing.TB) string {
+	t.Helper()
+	template.once.Do(func() {
+		if template.dir, template.err = os.MkdirTemp(base(), "pgcluster-template-"); template.err != nil {
+			return
+		}
+		cl, err := pgcluster.Start(context.Background(), pgcluster.Config{Dir: template.dir})
+		if err == nil {
+			err = cl.Stop(context.Background())
+		}
+		template.err = err
+	})
+	require.NoError(t, template.err)
+	dir := folder(t)
+	out, err := exec.Command("cp", "-a", template.dir+"/.", dir).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return dir
+}
+
+// base is a file system in memory, where there is one.
+func base() string {
+	if _, err := os.Stat("/dev/shm"); err != nil {
+		return ""
+	}
+	return "/dev/shm"
 }
 
 // folder is a place for clusters that the server's user may reach, in memory.
 func folder(t testing.TB) string {
 	t.Helper()
-	base := "/dev/shm"
-	if _, err := os.Stat(base); err != nil {
-		base = ""
-	}
-	dir, err := os.MkdirTemp(base, "pgcluster-test-")
+	dir, err := os.MkdirTemp(base(), "pgcluster-test-")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	return dir
@@ -117,7 +160,7 @@ func TestThrowAwayClustersSkipTheDisk(t *testing.T) {
 // who do not know the password.
 func TestNobodyElseGetsIn(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := used(t)
 	cl := start(t, pgcluster.Config{Dir: dir})
 	for name, mode := range map[string]os.FileMode{
 		".": 0o700 | os.ModeDir, "data": 0o700 | os.ModeDir, "run": 0o700 | os.ModeDir, "password": 0o600, "postgres.log": 0o600, "lock": 0o600,
@@ -149,7 +192,7 @@ func TestNobodyElseGetsIn(t *testing.T) {
 
 func TestStartAfterThePostmasterWasKilled(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := used(t)
 	c := pgcluster.Config{Dir: dir, Durable: true}
 	cl := start(t, c)
 	run(t, cl, "create table kept (n int)", "insert into kept values (42)")
@@ -170,7 +213,7 @@ func TestStartAfterThePostmasterWasKilled(t *testing.T) {
 
 func TestOneFolderOneOwner(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := used(t)
 	cl := start(t, pgcluster.Config{Dir: dir})
 	_, err := pgcluster.Start(t.Context(), pgcluster.Config{Dir: dir})
 	require.ErrorIs(t, err, pgcluster.ErrInUse)
@@ -193,10 +236,8 @@ func TestTwoClustersBesideEachOther(t *testing.T) {
 // to a shell of the server's own user: PostgreSQL alone would refuse to start.
 func TestStalePidFileWithAReusedPid(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := used(t)
 	c := pgcluster.Config{Dir: dir}
-	cl := start(t, c)
-	stop(t, cl)
 	bystander := sleeper(t, filepath.Join(dir, "data"))
 	pidFile := filepath.Join(dir, "data", "postmaster.pid")
 	content := strconv.Itoa(bystander.Process.Pid) + "\n" + filepath.Join(dir, "data") + "\n1\n5433\n\n\n0 0\nready   \n"
@@ -322,14 +363,13 @@ func TestRefusals(t *testing.T) {
 	require.ErrorIs(t, err, pgcluster.ErrVersion)
 	require.ErrorContains(t, err, "postgresql-11")
 
-	good := folder(t)
-	stop(t, start(t, pgcluster.Config{Dir: good}))
+	good := used(t)
 	require.NoError(t, os.Remove(filepath.Join(good, "password")))
 	_, err = pgcluster.Start(ctx, pgcluster.Config{Dir: good})
 	require.ErrorIs(t, err, pgcluster.ErrPassword)
 
 	// A start that fails names PostgreSQL's own words and leaves nothing running.
-	_, err = pgcluster.Start(ctx, pgcluster.Config{Dir: folder(t), Settings: map[string]string{"shared_buffers": "many"}})
+	_, err = pgcluster.Start(ctx, pgcluster.Config{Dir: used(t), Settings: map[string]string{"shared_buffers": "many"}})
 	require.ErrorContains(t, err, "shared_buffers")
 
 	cancelled, cancel := context.WithCancel(ctx)
@@ -340,7 +380,7 @@ func TestRefusals(t *testing.T) {
 
 func TestLogIsSetAside(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := used(t)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "postgres.log"), make([]byte, 8<<20+1), 0o600))
 	start(t, pgcluster.Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
 	st, err := os.Stat(filepath.Join(dir, "postgres.log.1"))
@@ -351,7 +391,7 @@ func TestLogIsSetAside(t *testing.T) {
 // Stop must not wait for sessions, and must end the server when its time is up.
 func TestStopWithOpenSessionsAndNoTime(t *testing.T) {
 	t.Parallel()
-	c := pgcluster.Config{Dir: folder(t), Durable: true}
+	c := pgcluster.Config{Dir: used(t), Durable: true}
 	cl := start(t, c)
 	pool, err := pgxpool.New(t.Context(), cl.URL())
 	require.NoError(t, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // initCluster makes data/ and the password file and returns the password. The
@@ -48,15 +49,14 @@ func initCluster(ctx context.Context, l *layout, bin binaries, durable bool) (st
 	cmd.ExtraFiles = []*os.File{dataDir, pwfile}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	p, err := spawn(cmd, deathKill)
+	p, err := spawn(cmd, syscall.SIGTERM)
 	if err != nil {
 		return "", fmt.Errorf("initdb: %w", err)
 	}
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		p.killGroup()
-		<-p.done
+		p.endInit()
 		return "", fmt.Errorf("initdb: %w", ctx.Err())
 	}
 	if p.waitErr != nil {

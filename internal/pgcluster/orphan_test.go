@@ -62,7 +62,7 @@ func alive(pid int) bool {
 // the cluster: it waits when the old server is still on its way out.
 func TestStartAfterSignetWasKilled(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := used(t)
 	s := runSignet(t, dir)
 	require.NoError(t, s.cmd.Process.Kill())
 	_ = s.cmd.Wait()
@@ -79,7 +79,7 @@ func TestStartAfterSignetWasKilled(t *testing.T) {
 // here by hand on the cluster's folder.
 func TestStartEndsAnOrphan(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := used(t)
 	c := pgcluster.Config{Dir: dir, Durable: true}
 	cl := start(t, c)
 	program := readLink(t, cl.PID(), "exe")
@@ -100,7 +100,7 @@ func TestStartEndsAnOrphan(t *testing.T) {
 	}, 20*time.Second, 10*time.Millisecond)
 
 	// Another cluster's server must not be touched by any of this.
-	stranger := start(t, pgcluster.Config{Dir: folder(t)})
+	stranger := start(t, pgcluster.Config{Dir: used(t)})
 	again := start(t, c)
 	require.NoError(t, <-ended) // a fast shutdown is an exit with 0
 	require.Equal(t, "1", ask(t, again, "select '1'"))
@@ -118,7 +118,7 @@ func readLink(t *testing.T, pid int, name string) string {
 // be in it.
 func TestTerminalInterruptDoesNotReachTheServer(t *testing.T) {
 	t.Parallel()
-	s := runSignet(t, folder(t))
+	s := runSignet(t, used(t))
 	pgid, err := syscall.Getpgid(s.postmaster)
 	require.NoError(t, err)
 	require.NotEqual(t, s.cmd.Process.Pid, pgid)
@@ -131,7 +131,7 @@ func TestServerOutlivesItsStarter(t *testing.T) {
 	t.Parallel()
 	var cl *pgcluster.Cluster
 	started := make(chan struct{})
-	dir := folder(t)
+	dir := used(t)
 	go func() {
 		defer close(started)
 		// A goroutine that ends while locked takes its thread along.

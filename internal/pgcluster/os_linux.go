@@ -9,9 +9,6 @@ import (
 	"time"
 )
 
-// deathKill ends a child that holds nothing worth saving.
-const deathKill = syscall.SIGKILL
-
 func sysProcAttr(who *account) *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	if who != nil {

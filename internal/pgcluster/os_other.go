@@ -10,8 +10,6 @@ import (
 
 // Elsewhere no signal reaches the server when signet is killed, and /proc, by
 // which orphans are told from strangers, is not there.
-const deathKill = syscall.SIGKILL
-
 func sysProcAttr(*account) *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
 
 func setDeathSignal(*syscall.SysProcAttr, syscall.Signal) {}

@@ -195,7 +195,7 @@ func (p *process) stop(ctx context.Context, checkpoint bool) error {
 	select {
 	case <-p.done:
 	case <-time.After(5 * time.Second):
-		p.killGroup()
+		_ = syscall.Kill(-p.pid, syscall.SIGKILL)
 		<-p.done
 	}
 	if checkpoint {
@@ -204,10 +204,17 @@ func (p *process) stop(ctx context.Context, checkpoint bool) error {
 	return nil
 }
 
-// killGroup ends the child and those of its children that kept its group.
-func (p *process) killGroup() {
-	p.stopping.Store(true)
-	_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+// endInit ends initdb. Asked, it lets its bootstrap server see the end of its
+// input, which then cleans up; a killed one leaves shared memory in /dev/shm. done
+// comes after both, because both hold the pipe that we read.
+func (p *process) endInit() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(3 * time.Second):
+		_ = syscall.Kill(-p.pid, syscall.SIGKILL) // initdb's children are in its group
+		<-p.done
+	}
 }
 
 // verdict explains an end; call it after done.
