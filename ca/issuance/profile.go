@@ -14,11 +14,11 @@ import (
 // their order carries no meaning.
 type Profile struct {
 	Name         string        `yaml:"name"` // A-Z 0-9 _, at most 32; a metric label and a column
-	SelfSigned   bool          `yaml:"selfSigned"`
+	SelfSigned   bool          `yaml:"self_signed"`
 	CA           bool          `yaml:"ca"`
-	MaxPath      int           `yaml:"maxPath"` // CAs that may stand between this one and a leaf; -1: no limit; 0 for a leaf
-	KeyUsages    []KeyUsage    `yaml:"keyUsages"`
-	ExtKeyUsages []ExtKeyUsage `yaml:"extKeyUsages"`
+	MaxPath      int           `yaml:"max_path"` // CAs that may stand between this one and a leaf; -1: no limit; 0 for a leaf
+	KeyUsages    []KeyUsage    `yaml:"key_usages"`
+	ExtKeyUsages []ExtKeyUsage `yaml:"ext_key_usages"`
 	// Validity is how long certificates last, first and last second included.
 	// It is cut to the issuer's own validity.
 	Validity time.Duration `yaml:"validity"`
@@ -26,7 +26,7 @@ type Profile struct {
 	Backdate   time.Duration  `yaml:"backdate"`
 	Subject    SubjectPolicy  `yaml:"subject"`
 	Keys       []KeyAlgorithm `yaml:"keys"`
-	MinRSABits int            `yaml:"minRSABits"` // 0: 2048
+	MinRSABits int            `yaml:"min_rsa_bits"` // 0: 2048
 }
 
 // Validate refuses a profile that could yield a certificate we would not defend.

@@ -16,11 +16,11 @@ import (
 // Subject is the name in a certificate. Empty fields are left out; the others
 // are encoded in the order of the fields, one value to each relative name.
 type Subject struct {
-	Country            string `yaml:"country"` // two upper-case letters
-	Organization       string `yaml:"organization"`
-	OrganizationalUnit string `yaml:"organizationalUnit"`
-	CommonName         string `yaml:"commonName"`
-	SerialNumber       string `yaml:"serialNumber"`
+	Country            string // two upper-case letters
+	Organization       string
+	OrganizationalUnit string
+	CommonName         string
+	SerialNumber       string
 }
 
 // Attribute names a field of Subject.

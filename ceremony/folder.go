@@ -1,0 +1,95 @@
+package ceremony
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+)
+
+// folder is where the outputs go. Everything in it is created by us, once.
+type folder struct {
+	path string
+	dir  *os.File
+}
+
+func newFolder(path string) (*folder, error) {
+	// Mkdir is the check: it fails when anything of that name is there.
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOutput, err)
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOutput, err)
+	}
+	return &folder{path, dir}, nil
+}
+
+func (f *folder) close() { _ = f.dir.Close() }
+
+// create makes a file that must not exist, and makes its name durable.
+func (f *folder) create(name string) (*os.File, error) {
+	file, err := os.OpenFile(filepath.Join(f.path, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.dir.Sync(); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// writePEM writes certificates and returns the file's SHA-256 in hex.
+func (f *folder) writePEM(name string, certs [][]byte) (string, error) {
+	var out bytes.Buffer
+	for _, c := range certs {
+		if err := pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: c}); err != nil {
+			return "", err
+		}
+	}
+	file, err := f.create(name)
+	if err != nil {
+		return "", err
+	}
+	_, err = file.Write(out.Bytes())
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(out.Bytes())
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// toolInfo says which program this is. The hash of the executable counts; the
+// version is what it claims.
+func toolInfo() map[string]string {
+	info := map[string]string{"go": runtime.Version()}
+	if b, ok := debug.ReadBuildInfo(); ok {
+		info["module"], info["version"] = b.Main.Path, b.Main.Version
+	}
+	if path, err := os.Executable(); err == nil {
+		info["executableSha256"] = fileHash(path)
+	}
+	return info
+}
+
+// fileHash is SHA-256 in hex, or why there is none.
+func fileHash(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return "unknown: " + err.Error()
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "unknown: " + err.Error()
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

@@ -1,0 +1,110 @@
+package ceremony
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/hsm"
+)
+
+// throwAway makes a key in memory that stands in for the HSM's.
+var throwAway = map[hsm.Algorithm]func() (crypto.Signer, error){
+	hsm.P256:    func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) },
+	hsm.P384:    func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P384(), rand.Reader) },
+	hsm.RSA3072: func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 3072) },
+	hsm.Ed25519: func() (crypto.Signer, error) {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
+	},
+}
+
+// rehearse makes every certificate of the plan with throw-away keys, and under
+// them a signer and a device: a profile that does not fit is found before a key
+// exists that would have to be explained for ever.
+func rehearse(p *Plan, now time.Time) error {
+	rootKey, err := throwAway[p.Root.Algorithm]()
+	if err != nil {
+		return err
+	}
+	issuerKey, err := throwAway[p.Issuer.Algorithm]()
+	if err != nil {
+		return err
+	}
+	key, err := throwAway[hsm.P256]()
+	if err != nil {
+		return err
+	}
+	leaf := issuance.Subject{Organization: "rehearsal", CommonName: "rehearsal"}
+	signer := leaf
+	signer.SerialNumber = "rehearsal"
+	var chain [][]byte
+	var above *issuance.Authority
+	for _, s := range []step{
+		{profile: p.Root.profile(issuance.Root()), subject: p.Root.subject(), key: rootKey, signer: rootKey},
+		{profile: p.Issuer.profile(issuance.Issuer()), subject: p.Issuer.subject(), key: issuerKey, signer: rootKey},
+		{profile: issuance.Signer(), subject: signer, key: key, signer: issuerKey},
+		{profile: issuance.ASTDevice(), subject: leaf, key: key, signer: key},
+	} {
+		s.issuer = above
+		draft, err := prepare(s, rand.Reader, now)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.profile.Name, err)
+		}
+		der, err := draft.Sign(s.signer)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.profile.Name, err)
+		}
+		chain = append([][]byte{der}, chain...)
+		if s.profile.CA {
+			if above, err = issuance.NewAuthority(der); err != nil {
+				return fmt.Errorf("%s: %w", s.profile.Name, err)
+			}
+		}
+	}
+	return issuance.VerifyChain(chain, now)
+}
+
+func prepare(s step, random io.Reader, now time.Time) (*issuance.Draft, error) {
+	template, err := s.profile.Compile()
+	if err != nil {
+		return nil, err
+	}
+	csr, err := issuance.NewRequest(s.key)
+	if err != nil {
+		return nil, err
+	}
+	request, err := issuance.ParseRequest(csr)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := issuance.NewSerial(random)
+	if err != nil {
+		return nil, err
+	}
+	return issuance.Prepare(issuance.Order{Issuer: s.issuer, Profile: template, Request: request, Subject: s.subject, Serial: serial, Now: now})
+}
+
+// random reads the HSM's generator: the serials of a ceremony owe nothing to the
+// machine it runs on.
+func (r *run) random() io.Reader { return tokenReader{r.ctx, r.token} }
+
+type tokenReader struct {
+	ctx   context.Context //nolint:containedctx // lives for one Run
+	token *hsm.Token
+}
+
+func (t tokenReader) Read(p []byte) (int, error) {
+	if err := t.token.Random(t.ctx, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
