@@ -138,24 +138,57 @@ func (r *Registry) ByKey(ctx context.Context, key [16]byte) (Version, error) {
 }
 
 func (r *Registry) byKey(ctx context.Context, key [16]byte) (Version, error) {
-	var (
-		v           Version
-		owner       string
-		raw, sealed []byte
-	)
-	err := r.db.QueryRow(ctx, sqlVersionByKey, key[:]).Scan(&owner, &v.App, &v.Name, &raw, &sealed, &v.Supported)
+	versions, err := r.readVersions(ctx, sqlVersionByKey, key[:])
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return Version{}, fmt.Errorf("app: by key: %w", ErrNotFound)
 	case err != nil:
-		return Version{}, fmt.Errorf("app: by key: %w: %w", fault.ErrUnavailable, err)
-	}
-	if v.Tenant, err = tenant.Parse(owner); err != nil {
 		return Version{}, fmt.Errorf("app: by key: %w", err)
+	case len(versions) == 0:
+		return Version{}, fmt.Errorf("app: by key: %w", ErrNotFound)
 	}
-	v.Key = [16]byte(raw)
-	if v.Secret, err = r.envelope.Open(ctx, secretField(v.Tenant, v.Key), sealed); err != nil {
-		return Version{}, fmt.Errorf("app: by key: secret: %w", err)
+	return versions[0], nil
+}
+
+// Versions returns all versions of an application, oldest first; none for an
+// application that is not there.
+func (r *Registry) Versions(ctx context.Context, t tenant.ID, id string) ([]Version, error) {
+	versions, err := r.readVersions(ctx, sqlVersions, t.String(), id)
+	if err != nil {
+		return nil, fmt.Errorf("app: versions: %w", err)
 	}
-	return v, nil
+	return versions, nil
+}
+
+func (r *Registry) readVersions(ctx context.Context, query string, args ...any) ([]Version, error) {
+	rows, err := r.db.Query(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", fault.ErrUnavailable, err)
+	}
+	type sealed struct {
+		owner string
+		blob  []byte
+		Version
+	}
+	// All rows are read before a secret is opened: that may need the database too.
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s sealed, err error) {
+		var key []byte
+		err = row.Scan(&s.owner, &s.App, &s.Name, &key, &s.blob, &s.Supported)
+		if err == nil {
+			s.Key = [16]byte(key)
+		}
+		return s, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", fault.ErrUnavailable, err)
+	}
+	out := make([]Version, 0, len(found))
+	for _, s := range found {
+		if s.Tenant, err = tenant.Parse(s.owner); err != nil {
+			return nil, err
+		}
+		if s.Secret, err = r.envelope.Open(ctx, secretField(s.Tenant, s.Key), s.blob); err != nil {
+			return nil, fmt.Errorf("secret: %w", err)
+		}
+		out = append(out, s.Version)
+	}
+	return out, nil
 }

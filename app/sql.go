@@ -20,6 +20,10 @@ from app where tenant_id = $1 and id = $2 and state = 'READY'`
 	sqlVersionByKey = `select v.tenant_id, v.app_id, v.name, v.key, v.secret_sealed, v.supported
 from app_version v join app a on a.tenant_id = v.tenant_id and a.id = v.app_id
 where v.key = $1 and a.state = 'READY'`
+
+	sqlVersions = `select v.tenant_id, v.app_id, v.name, v.key, v.secret_sealed, v.supported
+from app_version v join app a on a.tenant_id = v.tenant_id and a.id = v.app_id
+where v.tenant_id = $1 and v.app_id = $2 and a.state = 'READY' order by v.created_at, v.name`
 )
 
 // The application becomes READY with its first version and its event, or not at
