@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -25,7 +26,8 @@ type memKEK struct {
 	aead  cipher.AEAD
 	down  atomic.Pointer[error]
 	opens atomic.Int64
-	gate  chan struct{} // Open waits for it to close
+	gate  chan struct{}   // Open waits for it to close
+	seals *sync.WaitGroup // Seal waits for all to come
 }
 
 func newKEK(tb testing.TB, key []byte) *memKEK {
@@ -50,6 +52,10 @@ func (k *memKEK) heal()          { k.down.Store(nil) }
 func (k *memKEK) Seal(_ context.Context, plaintext, aad []byte) ([]byte, error) {
 	if err := k.down.Load(); err != nil {
 		return nil, *err
+	}
+	if k.seals != nil {
+		k.seals.Done()
+		k.seals.Wait()
 	}
 	nonce := make([]byte, 12)
 	_, _ = rand.Read(nonce)

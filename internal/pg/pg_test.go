@@ -233,6 +233,16 @@ func TestInTxRollsBackWhenTheCallerIsGone(t *testing.T) {
 	var n int
 	require.NoError(t, pool.QueryRow(t.Context(), `select count(*) from tenant where id = 'undone'`).Scan(&n))
 	require.Zero(t, n)
+
+	// One that ends before commit costs no connection: it is rolled back in order.
+	const pid = `select pg_backend_pid()`
+	var before, after int
+	require.NoError(t, pool.QueryRow(t.Context(), pid).Scan(&before))
+	ctx, cancel = context.WithCancel(t.Context())
+	gone := errors.New("gone")
+	require.ErrorIs(t, pg.InTx(ctx, pool, func(pgx.Tx) error { cancel(); return gone }), gone)
+	require.NoError(t, pool.QueryRow(t.Context(), pid).Scan(&after))
+	require.Equal(t, before, after)
 }
 
 // Two transactions read what the other writes; serializable makes one fail with

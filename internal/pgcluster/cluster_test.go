@@ -345,6 +345,11 @@ func TestSettingsOfTheUserAreIgnored(t *testing.T) {
 	var zone string
 	require.NoError(t, pool.QueryRow(t.Context(), "show timezone").Scan(&zone))
 	require.Equal(t, "UTC", zone)
+	env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(cl.PID()), "environ"))
+	require.NoError(t, err)
+	for variable := range strings.SplitSeq(string(env), "\x00") {
+		require.False(t, strings.HasPrefix(variable, "PG"), variable)
+	}
 }
 
 func TestRefusals(t *testing.T) {
