@@ -50,7 +50,7 @@ func New(c Config) (*API, error) {
 		return nil, errors.New("ast: signers or realms are missing")
 	}
 	a, err := rest.New(rest.Config{
-		Dialect:  rest.Dialect{Name: "ast", Authenticate: bearer(c.Realms), Problem: problem},
+		Dialect:  rest.Dialect{Name: "ast", Authenticate: bearer(c.Realms), Problem: problemBody},
 		Routes:   routes(&handlers{c.Signers}),
 		Prefixes: []string{"/v1/tenants", "/v2/tenants"},
 		Logger:   c.Logger, Metrics: c.Metrics,

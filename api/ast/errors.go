@@ -7,6 +7,7 @@ import (
 
 	"github.com/signet-hsm/signet/access"
 	"github.com/signet-hsm/signet/api/ast/internal/spec"
+	"github.com/signet-hsm/signet/api/internal/problem"
 	"github.com/signet-hsm/signet/api/internal/rest"
 	"github.com/signet-hsm/signet/ca"
 	"github.com/signet-hsm/signet/ca/issuance"
@@ -69,24 +70,12 @@ var table = []row{
 	{fault.ErrUnavailable, http.StatusServiceUnavailable, subsystemGeneral},
 }
 
-var byReason = func() map[string]row {
-	m := make(map[string]row, len(table))
-	for _, r := range table {
-		m[r.err.Reason] = r
-	}
-	return m
-}()
+var rows = problem.NewTable(table, func(r row) *fault.Error { return r.err })
 
-func problem(err error, id string) rest.Response {
-	f := fault.Of(err)
-	r := row{nil, http.StatusInternalServerError, subsystemGeneral}
-	if f != nil {
-		switch known, ok := byReason[f.Reason]; {
-		case ok && known.err.Kind == f.Kind:
-			r = known
-		case f.Kind == fault.Unavailable: // whatever is out below a domain
-			r = byReason[fault.ErrUnavailable.Reason]
-		}
+func problemBody(err error, id string) rest.Response {
+	r, f, ok := rows.Find(err)
+	if !ok {
+		r = row{nil, http.StatusInternalServerError, subsystemGeneral}
 	}
 	body := spec.Error{Code: strconv.Itoa(r.status), Subsystem: r.subsystem}
 	if r.status == http.StatusInternalServerError {

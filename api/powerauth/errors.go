@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/signet-hsm/signet/access"
+	"github.com/signet-hsm/signet/api/internal/problem"
 	"github.com/signet-hsm/signet/api/internal/rest"
 	"github.com/signet-hsm/signet/api/powerauth/internal/spec"
 	"github.com/signet-hsm/signet/app"
@@ -54,6 +55,9 @@ var deviceMessages = map[deviceCode]string{
 const (
 	bad  = http.StatusBadRequest
 	fail = http.StatusInternalServerError
+
+	unexplained = "Unknown error occurred while processing request"
+	upstream    = "Unable to call upstream service"
 )
 
 var table = []row{
@@ -69,12 +73,12 @@ var table = []row{
 	{access.ErrCredential, bad, "ERROR_REQUEST", "", deviceRequest},
 	{access.ErrUserExists, bad, "ERROR_ADMIN", "", deviceRequest},
 	{access.ErrUserUnknown, bad, "ERROR_ADMIN", "", deviceRequest},
-	{access.ErrConfig, fail, "ERROR_GENERIC", "", deviceGeneric},
+	{access.ErrConfig, fail, "ERROR_GENERIC", unexplained, deviceGeneric},
 
 	{app.ErrNotFound, bad, "ERROR_ADMIN", "", deviceActivation},
 	{app.ErrExists, bad, "ERROR_ADMIN", "", deviceRequest},
 	{app.ErrInvalid, bad, "ERROR_REQUEST", "", deviceRequest},
-	{app.ErrMaster, fail, "ERROR_INTERNAL_API", "", deviceGeneric},
+	{app.ErrMaster, fail, "ERROR_INTERNAL_API", upstream, deviceGeneric},
 
 	{errHeader, bad, "ERROR_SIGNATURE_INVALID", "", deviceRequest},
 	{errEncryptionHeader, bad, "ERROR_REQUEST", "", deviceEncryption},
@@ -90,38 +94,21 @@ var table = []row{
 	{registration.ErrRequest, bad, "ERROR_REGISTRATION", "", deviceEncryption},
 	{registration.ErrTemporaryKey, bad, "ERROR_REGISTRATION", "", deviceTemporaryKey},
 
-	{fault.ErrUnavailable, fail, "ERROR_INTERNAL_API", "Unable to call upstream service", deviceGeneric},
+	{fault.ErrUnavailable, fail, "ERROR_INTERNAL_API", upstream, deviceGeneric},
 }
 
-var byReason = func() map[string]row {
-	m := make(map[string]row, len(table))
-	for _, r := range table {
-		m[r.err.Reason] = r
-	}
-	return m
-}()
+var rows = problem.NewTable(table, func(r row) *fault.Error { return r.err })
 
-var unknown = row{status: fail, code: "ERROR_GENERIC", message: "Unknown error occurred while processing request", device: deviceGeneric}
+var unknown = row{status: fail, code: "ERROR_GENERIC", message: unexplained, device: deviceGeneric}
 
-// find gives the row of err, and err's violations.
+// find gives the row of err, its message filled in, and err's violations.
 func find(err error) (row, []fault.Violation) {
-	f := fault.Of(err)
-	if f == nil {
-		return unknown, nil
-	}
-	r, ok := byReason[f.Reason]
-	switch {
-	case ok && r.err.Kind == f.Kind:
-	case f.Kind == fault.Unavailable: // whatever is out below a domain
-		r = byReason[fault.ErrUnavailable.Reason]
-	default:
+	r, f, ok := rows.Find(err)
+	if !ok {
 		return unknown, nil
 	}
 	if r.message == "" {
 		r.message = r.err.Message
-	}
-	if r.status == fail && f.Kind == fault.Internal {
-		r.message = unknown.message
 	}
 	return r, f.Violations
 }

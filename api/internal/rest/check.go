@@ -16,9 +16,15 @@ type Check struct {
 	violations []fault.Violation
 }
 
-// Fail adds a violation. Pass a nil value when the field was missing or must not
-// be repeated (an OTP, a signature).
+// Fail adds a violation, unless the field has one: what follows from the first is
+// no news. Pass a nil value when the field was missing or must not be repeated
+// (an OTP, a signature).
 func (c *Check) Fail(field string, value any, hint string) {
+	for _, v := range c.violations {
+		if v.Field == field {
+			return
+		}
+	}
 	c.violations = append(c.violations, fault.Violation{Field: field, Value: value, Hint: hint})
 }
 

@@ -1,0 +1,255 @@
+package powerauth_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/signet-hsm/signet/access"
+	"github.com/signet-hsm/signet/api/internal/apitest"
+	api "github.com/signet-hsm/signet/api/powerauth"
+)
+
+var inventory = []string{"PA-"}
+
+func TestContractIsTheGivenOne(t *testing.T) {
+	t.Parallel()
+	apitest.RequireSameContract(t, "openapi-powerauth.yaml")
+}
+
+func TestRoutesAreTheServedOperations(t *testing.T) {
+	t.Parallel()
+	var routes []apitest.Operation
+	for _, r := range api.Routes() {
+		routes = append(routes, apitest.Operation{ID: r.ID, Method: r.Method, Path: r.Pattern})
+	}
+	apitest.RequireCoverage(t, apitest.LoadContract(t), routes, inventory...)
+}
+
+// Only the device's own endpoint goes without credentials.
+func TestPublicRoutes(t *testing.T) {
+	t.Parallel()
+	for _, r := range api.Routes() {
+		require.False(t, r.Allow.Has(access.Public), r.ID)
+	}
+	for _, r := range api.DeviceRoutes() {
+		require.True(t, strings.HasPrefix(r.Pattern, "/pa/v3/"), r.ID)
+		require.Equal(t, access.Any(access.Public), r.Allow)
+	}
+}
+
+// Every route, every role, own and foreign objects. A route without a line here
+// fails. The object is a registration of alpha's APP; "status" is the answer of a
+// caller who may use it, "foreign" that of one who may not see it.
+func TestRoutesByRoleAndTenant(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.active("jane")
+	header := w.signed(d)
+	expect := map[string]struct {
+		body    string
+		args    []string
+		own     string // status and code of the owner
+		foreign string // of callers of another tenant or application
+	}{
+		"PA-REG-01":  {`{"userId":"joe","appId":"OTHER"}`, nil, "400 ERROR_REGISTRATION_NOT_FOUND", "400 ERROR_REGISTRATION_NOT_FOUND"},
+		"PA-REG-02":  {"", []string{d.ActivationID()}, "400 ERROR_REGISTRATION_CHANGE", "400 ERROR_REGISTRATION_NOT_FOUND"},
+		"PA-REG-03":  {"", []string{d.ActivationID()}, "200", "400 ERROR_REGISTRATION_NOT_FOUND"},
+		"PA-REG-04":  {"", []string{"?userId=jane"}, `200 1`, `200 0`},
+		"PA-AUTH-01": {`{"method":"POST","uriId":"/pay","authHeader":` + text(t, header) + `}`, nil, "200 ACTIVE", "200 REMOVED"},
+	}
+	outcome := func(a answer) string {
+		var ok struct {
+			RegistrationStatus string           `json:"registrationStatus"`
+			SignatureType      *string          `json:"signatureType"`
+			Registrations      []map[string]any `json:"registrations"`
+		}
+		if a.status != http.StatusOK {
+			return fmt.Sprint(a.status, " ", a.code(t))
+		}
+		a.into(t, &ok)
+		switch {
+		case ok.Registrations != nil:
+			return fmt.Sprint(a.status, " ", len(ok.Registrations))
+		case ok.SignatureType != nil:
+			return fmt.Sprint(a.status, " ", ok.RegistrationStatus)
+		}
+		return fmt.Sprint(a.status)
+	}
+	for _, r := range api.Routes() {
+		e, ok := expect[r.ID]
+		require.True(t, ok, "route %s has no expectation: add its line", r.ID)
+		for name, c := range map[string]struct {
+			who  login
+			want string
+		}{
+			"owner":                {w.shop, e.own},
+			"other tenant":         {w.betaShop, e.foreign},
+			"other application":    {w.other, e.foreign},
+			"admin role":           {w.admin, "401 HTTP_401"},
+			"internal role":        {w.internal, "401 HTTP_401"},
+			"nobody":               {login{}, "401 HTTP_401"},
+			"wrong password":       {login{w.shop.user, "wrong"}, "401 HTTP_401"},
+			"unknown user":         {login{"nobody", w.shop.password}, "401 HTTP_401"},
+			"another's password":   {login{w.shop.user, w.betaShop.password}, "401 HTTP_401"},
+			"injection":            {login{"shop' or '1'='1", w.shop.password}, "401 HTTP_401"},
+			"upper-case user name": {login{"SHOP", w.shop.password}, "401 HTTP_401"},
+		} {
+			if r.ID == "PA-REG-01" && name == "other application" {
+				continue // OTHER is its own: checked in the next test
+			}
+			a := w.call(r.ID, c.who, e.body, e.args...)
+			require.Equal(t, c.want, outcome(a), "%s as %s: %s", r.ID, name, a.body)
+			if a.status == http.StatusUnauthorized {
+				require.Equal(t, `Basic realm="signet", charset="UTF-8"`, a.header.Get("WWW-Authenticate"))
+				require.JSONEq(t, `{"status":"ERROR","responseObject":{"code":"HTTP_401","message":"Unauthorized"}}`, string(a.body))
+			}
+		}
+	}
+}
+
+// An unknown id, another application's and another tenant's are one answer.
+func TestForeignAndUnknownLookAlike(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	mine := w.create(w.shop, "jane", "APP", "").RegistrationID
+	for _, id := range []string{"PA-REG-02", "PA-REG-03"} {
+		want := w.call(id, w.shop, "", uuid.NewString()).body
+		require.Equal(t, want, w.call(id, w.shop, "", "not-a-uuid").body)
+		require.Equal(t, want, w.call(id, w.shop, "", url.PathEscape("' or 1=1 --")).body)
+		require.Equal(t, want, w.call(id, w.other, "", mine).body)
+		require.Equal(t, want, w.call(id, w.betaShop, "", mine).body)
+	}
+	w.create(w.other, "joe", "OTHER", "")
+	require.Equal(t,
+		w.call("PA-REG-01", w.shop, `{"userId":"joe","appId":"OTHER"}`).body,
+		w.call("PA-REG-01", w.shop, `{"userId":"joe","appId":"NOWHERE"}`).body)
+}
+
+// mutations makes requests that are wrong in one place each from a right one:
+// every field left out, of another type, null, empty, too long or not in its
+// list; plus shapes that no schema knows of.
+func mutations(base string, texts ...string) []string {
+	var obj map[string]any
+	if err := json.Unmarshal([]byte(base), &obj); err != nil {
+		panic(err)
+	}
+	out := []string{``, `null`, `[]`, `"x"`, `{`, base + "x"}
+	names := []string{"surplus"}
+	for name := range obj {
+		names = append(names, name)
+	}
+	for _, name := range names {
+		values := []any{nil, "", 1, 1.5, true, []any{}, []any{1}, []any{""}, map[string]any{}, map[string]any{"a": 1}}
+		for _, long := range texts {
+			values = append(values, long)
+		}
+		for _, v := range append(values, "NONSENSE") {
+			m := map[string]any{}
+			for k, x := range obj {
+				m[k] = x
+			}
+			m[name] = v
+			b, _ := json.Marshal(m, json.Deterministic(true))
+			out = append(out, string(b))
+		}
+		m := map[string]any{}
+		for k, x := range obj {
+			if k != name {
+				m[k] = x
+			}
+		}
+		b, _ := json.Marshal(m, json.Deterministic(true))
+		out = append(out, string(b))
+	}
+	return out
+}
+
+// The hand-written checks and the contract give one verdict: what the contract
+// refuses is refused with 400, and what is refused as ERROR_REQUEST the contract
+// refuses too, but for rules that no schema can say.
+func TestVerdictsAgreeWithTheContract(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.active("jane")
+	long := strings.Repeat("x", 256)
+	for id, c := range map[string]struct {
+		base     string
+		args     []string
+		stricter func(body map[string]any) bool // refused by us although the schema allows it
+	}{
+		"PA-REG-01": {`{"userId":"jane","appId":"NOWHERE","otpValidation":"NONE","flags":["F"]}`, nil, func(b map[string]any) bool {
+			_, surplus := b["surplus"]
+			_, otp := b["otp"]
+			mode := b["otpValidation"]
+			return surplus || otp != (mode == "ON_COMMIT" || mode == "ON_KEY_EXCHANGE") && (otp || mode != nil)
+		}},
+		"PA-REG-02": {`{"externalUserId":"op","otp":"1"}`, []string{uuid.NewString()}, func(b map[string]any) bool {
+			_, surplus := b["surplus"]
+			otp, _ := b["otp"].(string)
+			return surplus || len(otp) > 255
+		}},
+		"PA-AUTH-01": {`{"method":"POST","uriId":"/pay","authHeader":` + text(t, w.signed(d)) + `,"requestBody":"e30=","queryParams":null}`, nil, func(b map[string]any) bool {
+			_, surplus := b["surplus"]
+			body, _ := b["requestBody"].(string)
+			return surplus || body == "NONSENSE" || len(body) > 255 || b["queryParams"] != nil
+		}},
+	} {
+		op := w.operation(id)
+		agreed := 0
+		for _, body := range mutations(c.base, long) {
+			a := w.call(id, w.shop, body, c.args...)
+			req, err := http.NewRequestWithContext(t.Context(), op.Method, w.url+op.Path, strings.NewReader(body))
+			require.NoError(t, err)
+			req.Header.Set("Content-Type", "application/json")
+			contract := w.contract.Request(op, req, []byte(body))
+			refused := a.status == http.StatusBadRequest && strings.HasPrefix(a.code(t), "ERROR_REQUEST")
+			malformed := a.status == http.StatusBadRequest && strings.HasPrefix(a.code(t), "ERROR_SIGNATURE_INVALID")
+			require.NotEqual(t, 500, a.status, body)
+			if contract != nil {
+				agreed++
+				require.True(t, refused || malformed, "%s: the contract refuses %s (%v), we answer %d %s", id, body, contract, a.status, a.body)
+				continue
+			}
+			if refused {
+				var obj map[string]any
+				if json.Unmarshal([]byte(body), &obj) != nil {
+					continue // trailing data, which the validator does not look at
+				}
+				require.True(t, c.stricter(obj), "%s: we refuse %s (%s), the contract does not", id, body, a.body)
+			}
+		}
+		require.Greater(t, agreed, 20, "the mutations have to break something")
+	}
+}
+
+// What a violation may repeat, and what never.
+func TestViolationsKeepSecrets(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	secret := strings.Repeat("s3cret", 60)
+	for id, body := range map[string]string{
+		"PA-REG-01":  `{"userId":"` + strings.Repeat("u", 256) + `","appId":"APP","otp":"` + secret + `","otpValidation":"ON_COMMIT"}`,
+		"PA-REG-02":  `{"otp":"` + secret + `","otp":"x"}`,
+		"PA-AUTH-01": `{"method":"HEAD","uriId":"","authHeader":"` + secret + `","requestBody":"` + secret + `!"}`,
+	} {
+		args := []string{}
+		if id == "PA-REG-02" {
+			args = append(args, uuid.NewString())
+		}
+		a := w.call(id, w.shop, body, args...)
+		require.Equal(t, 400, a.status)
+		require.True(t, strings.HasPrefix(a.code(t), "ERROR_REQUEST "), "%s has violations: %s", id, a.body)
+		require.NotContains(t, string(a.body), "s3cret")
+	}
+	require.Equal(t, "ERROR_REQUEST method uriId requestBody",
+		w.call("PA-AUTH-01", w.shop, `{"method":"HEAD","uriId":"","authHeader":"x","requestBody":"!"}`).code(t))
+	require.Equal(t, "ERROR_REQUEST userId", w.call("PA-REG-04", w.shop, "").code(t))
+	require.Equal(t, "ERROR_REQUEST userId", w.call("PA-REG-04", w.shop, "", "?userId=a&userId=b").code(t))
+}
