@@ -328,6 +328,9 @@ func TestASwappedMasterKeyIsNoticed(t *testing.T) {
 	require.NoError(t, err)
 	ref := hsm.Ref{Tenant: "alpha", Role: hsm.RoleMaster, Name: "APP"}
 	require.NoError(t, b.hsm.Destroy(ctx, ref))
+	_, err = r.Master(ctx, alpha, "APP")
+	require.ErrorIs(t, err, app.ErrMaster, "a lost one too")
+	require.Equal(t, fault.Internal, fault.KindOf(err))
 	_, err = b.hsm.Generate(ctx, ref, hsm.P256, uuid.New())
 	require.NoError(t, err)
 	_, err = r.Master(ctx, alpha, "APP")

@@ -158,6 +158,9 @@ func (r *Registry) replace(ctx context.Context, t tenant.ID, id string, in inten
 		return next, hsm.KeyInfo{}, err
 	}
 	info, err := r.hsm.Generate(ctx, ref, hsm.P256, [16]byte(next.id))
+	if errors.Is(err, hsm.ErrExists) {
+		err = fmt.Errorf("%w: %w", fault.ErrUnavailable, err)
+	}
 	return next, info, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/signet-hsm/signet/hsm"
@@ -32,7 +33,10 @@ func (r *Registry) Master(ctx context.Context, t tenant.ID, id string) (Master, 
 	}
 	ref := masterRef(t, id)
 	s, err := r.hsm.Signer(ctx, ref)
-	if err != nil {
+	switch {
+	case errors.Is(err, hsm.ErrKeyNotFound): // our trouble, not a "not found" for the client
+		return Master{}, fmt.Errorf("app: %w: %w", ErrMaster, err)
+	case err != nil:
 		return Master{}, fmt.Errorf("app: master key: %w", err)
 	}
 	public, err := point(s.Public())

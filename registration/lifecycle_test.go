@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/signature"
 )
@@ -79,6 +80,18 @@ func TestPAREG01_Refusals(t *testing.T) {
 	var n int
 	require.NoError(t, w.db.QueryRow(ctx, `select count(*) from registration`).Scan(&n))
 	require.Zero(t, n)
+}
+
+// The HSM comes before the row: what it did not sign is not stored.
+func TestPAREG01_WithoutTheMasterKeyNothingIsStored(t *testing.T) {
+	t.Parallel()
+	ctx, w := t.Context(), newWorld(t)
+	require.NoError(t, w.hsm.Destroy(ctx, hsm.Ref{Tenant: "alpha", Role: hsm.RoleMaster, Name: "APP"}))
+	_, err := w.node.Create(ctx, alpha, registration.CreateParams{Apps: mine, App: "APP", UserID: "petr"})
+	require.Equal(t, fault.Internal, fault.KindOf(err), "%v", err)
+	list, err := w.node.List(ctx, alpha, mine, "petr")
+	require.NoError(t, err)
+	require.Empty(t, list)
 }
 
 func TestPAREG01_OneInProgressPerUserAndApplication(t *testing.T) {

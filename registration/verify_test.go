@@ -114,6 +114,21 @@ func TestPAAUTH01_FiveWrongBlock(t *testing.T) {
 		outcomes(w.events(alpha, d.id, "registration.verify")))
 }
 
+// A limit that was lowered below what has failed already.
+func TestPAAUTH01_NoAttemptLeftIsNotJudged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.active(alpha, "petr")
+	_, err := w.db.Exec(t.Context(), `update registration set failed_attempts = 3, max_failed_attempts = 3`)
+	require.NoError(t, err)
+	v := d.verify(d.sign(signature.PossessionKnowledge))
+	require.False(t, v.Valid)
+	require.Equal(t, registration.StateBlocked, v.Status)
+	require.Zero(t, v.RemainingAttempts)
+	require.Zero(t, w.row(alpha, d.id).Counter)
+	require.Equal(t, map[string]int{"activation_max_failed_attempts": 1}, outcomes(w.events(alpha, d.id, "registration.verify")))
+}
+
 // The rule of doc.go: what clears the count, and what possession alone may.
 func TestPAAUTH01_WhatClearsTheFailures(t *testing.T) {
 	t.Parallel()
