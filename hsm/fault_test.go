@@ -17,47 +17,50 @@ import (
 // where a test says so.
 type faulty struct {
 	hsm.Cryptoki
-	logins, opened, closed, signs, pairs, secrets atomic.Int64
+	logins, opened, closed, inits, pairs atomic.Int64
 
 	// gate keeps a strike from a second handle out of running C calls: SoftHSM
 	// frees sessions under the feet of other threads and crashes.
 	gate sync.RWMutex
+	// door keeps C_Login out of a running C_Logout, which in SoftHSM logs out
+	// first and takes the handles away later: one logout would strike twice.
+	door sync.Mutex
 
-	mu       sync.Mutex
-	onSign   func(sig []byte, err error) ([]byte, error) // after the real C_Sign
-	onInit   func() error                                // before C_SignInit
-	onLogin  func() error                                // before C_Login
-	onOpen   func() error                                // before C_OpenSession
-	onCreate func(template []*p11.Attribute) error       // before C_GenerateKey(Pair)
-	created  func() error                                // after it
-	onRead   func(a *p11.Attribute)                      // after C_GetAttributeValue
+	mu sync.Mutex
+	faults
 }
 
-func (f *faulty) set(change func(*faulty)) {
+// faults are the hooks of a faulty; nil ones do nothing.
+type faults struct {
+	insteadOfSign func() error                                // the operation stays active
+	onSign        func(sig []byte, err error) ([]byte, error) // after the real C_Sign
+	onInit        func() error                                // before C_SignInit
+	onLogin       func() error                                // before C_Login
+	onOpen        func() error                                // before C_OpenSession
+	onRandom      func()                                      // before C_GenerateRandom
+	onCreate      func(template []*p11.Attribute) error       // before C_GenerateKey(Pair)
+	created       func() error                                // after it
+	onRead        func(a *p11.Attribute)                      // after C_GetAttributeValue
+}
+
+// set changes the hooks between calls.
+func (f *faulty) set(change func(*faults)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	change(f)
+	change(&f.faults)
 }
 
-func (f *faulty) snapshot() faultHooks {
+func (f *faulty) snapshot() faults {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return faultHooks{f.onSign, f.onInit, f.onLogin, f.onOpen, f.onCreate, f.created, f.onRead}
-}
-
-type faultHooks struct {
-	onSign   func([]byte, error) ([]byte, error)
-	onInit   func() error
-	onLogin  func() error
-	onOpen   func() error
-	onCreate func([]*p11.Attribute) error
-	created  func() error
-	onRead   func(*p11.Attribute)
+	return f.faults
 }
 
 func (f *faulty) Login(s p11.SessionHandle, u uint, pin string) error {
 	f.gate.RLock()
 	defer f.gate.RUnlock()
+	f.door.Lock()
+	defer f.door.Unlock()
 	f.logins.Add(1)
 	if h := f.snapshot().onLogin; h != nil {
 		if err := h(); err != nil {
@@ -92,6 +95,7 @@ func (f *faulty) SignInit(s p11.SessionHandle, m []*p11.Mechanism, o p11.ObjectH
 			return err
 		}
 	}
+	f.inits.Add(1)
 	f.gate.RLock()
 	defer f.gate.RUnlock()
 	return f.Cryptoki.SignInit(s, m, o)
@@ -100,7 +104,9 @@ func (f *faulty) SignInit(s p11.SessionHandle, m []*p11.Mechanism, o p11.ObjectH
 func (f *faulty) Sign(s p11.SessionHandle, in []byte) ([]byte, error) {
 	f.gate.RLock()
 	defer f.gate.RUnlock()
-	f.signs.Add(1)
+	if h := f.snapshot().insteadOfSign; h != nil {
+		return nil, h()
+	}
 	h := f.snapshot().onSign
 	if h == nil {
 		return f.Cryptoki.Sign(s, in)
@@ -125,7 +131,6 @@ func (f *faulty) GenerateKeyPair(s p11.SessionHandle, m []*p11.Mechanism, pub, p
 }
 
 func (f *faulty) GenerateKey(s p11.SessionHandle, m []*p11.Mechanism, tpl []*p11.Attribute) (p11.ObjectHandle, error) {
-	f.secrets.Add(1)
 	if h := f.snapshot().onCreate; h != nil {
 		if err := h(tpl); err != nil {
 			return 0, err
@@ -168,6 +173,15 @@ func (f *faulty) FindObjectsFinal(s p11.SessionHandle) error {
 	f.gate.RLock()
 	defer f.gate.RUnlock()
 	return f.Cryptoki.FindObjectsFinal(s)
+}
+
+func (f *faulty) GenerateRandom(s p11.SessionHandle, n int) ([]byte, error) {
+	if h := f.snapshot().onRandom; h != nil {
+		h()
+	}
+	f.gate.RLock()
+	defer f.gate.RUnlock()
+	return f.Cryptoki.GenerateRandom(s, n)
 }
 
 // wrapped makes a token whose module goes through a faulty.

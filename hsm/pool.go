@@ -147,7 +147,7 @@ func (t *Token) attempt(l *lane, c call) (epoch uint64, err error) {
 	if err == nil {
 		err = c.run(l.session, at)
 	}
-	if !isReturnValue(err) && t.slot.epoch.Load() != epoch {
+	if !isReturnValue(err) && (t.slot.epoch.Load() != epoch || epoch%2 != 0) {
 		err = errEpoch // whatever was concluded, it was with handles of another login
 	}
 	return epoch, err

@@ -19,7 +19,9 @@ type slot struct {
 	id    uint
 	users int // guarded by registry
 
-	// epoch counts logins. Object handles live within one epoch.
+	// epoch counts logins, twice each: it is odd while C_Login runs. Object
+	// handles, and verdicts such as "no such key", live within one even epoch; a
+	// search that began without a login and ended with one is worth nothing.
 	epoch atomic.Uint64
 	// wave counts the times all sessions were found closed. A session of an
 	// older wave is forgotten without C_CloseSession, for its number may be
@@ -101,16 +103,14 @@ func (s *slot) ensure(ctx context.Context, seen uint64, pin func(context.Context
 	}
 	if state == p11.CKS_RO_USER_FUNCTIONS || state == p11.CKS_RW_USER_FUNCTIONS {
 		if did.reopened || s.epoch.Load() == 0 {
-			s.epoch.Add(1)
+			s.epoch.Add(2)
 		}
 		return did, nil
 	}
 	did.loggedIn = true
-	if err := s.login(ctx, pin); err != nil {
-		return did, err
-	}
 	s.epoch.Add(1)
-	return did, nil
+	defer s.epoch.Add(1)
+	return did, s.login(ctx, pin)
 }
 
 func (s *slot) state() (uint, error) {

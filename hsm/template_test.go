@@ -198,7 +198,7 @@ func TestMismatchDestroysTheKey(t *testing.T) {
 			if k.alg == hsm.RSA2048 && lie.typ != p11.CKA_EXTRACTABLE {
 				continue // slow to generate, and the same code
 			}
-			f.set(func(f *faulty) {
+			f.set(func(f *faults) {
 				f.onRead = func(a *p11.Attribute) {
 					if a.Type == lie.typ && len(a.Value) > 0 {
 						a.Value = append([]byte{lie.value}, a.Value[1:]...)
@@ -208,7 +208,7 @@ func TestMismatchDestroysTheKey(t *testing.T) {
 			ref := hsm.Ref{Tenant: "alpha", Role: k.role, Name: "liar"}
 			_, err := tok.Generate(t.Context(), ref, k.alg, [16]byte{})
 			require.ErrorIs(t, err, hsm.ErrTemplate, "%s %s 0x%x", k.role, k.alg, lie.typ)
-			f.set(func(f *faulty) { f.onRead = nil })
+			f.set(func(f *faults) { f.onRead = nil })
 			require.Zero(t, r.count(t, s, ref.String()), "%s %s 0x%x", k.role, k.alg, lie.typ)
 			_, err = tok.Lookup(t.Context(), ref)
 			require.ErrorIs(t, err, hsm.ErrKeyNotFound)
@@ -223,7 +223,7 @@ func TestSelfTestDestroysTheKey(t *testing.T) {
 	tok := softhsmtest.Open(t, st.HSM())
 	r := second(t, st)
 	s := r.session(t)
-	f.set(func(f *faulty) {
+	f.set(func(f *faults) {
 		f.onSign = func(sig []byte, err error) ([]byte, error) {
 			if err == nil {
 				sig[len(sig)-1] ^= 1
@@ -252,7 +252,7 @@ func TestCreationIsNeverRetried(t *testing.T) {
 	} {
 		for _, after := range []bool{false, true} {
 			fail := func() error { return rv }
-			f.set(func(f *faulty) {
+			f.set(func(f *faults) {
 				if after { // the key is made, the answer is lost
 					f.created = fail
 				} else {
@@ -264,7 +264,7 @@ func TestCreationIsNeverRetried(t *testing.T) {
 			_, err := tok.Generate(t.Context(), ref, hsm.P256, [16]byte{})
 			require.ErrorIs(t, err, rv)
 			require.EqualValues(t, 1, f.pairs.Load()-before, "%v", rv)
-			f.set(func(f *faulty) { f.created, f.onCreate = nil, nil })
+			f.set(func(f *faults) { f.created, f.onCreate = nil, nil })
 			require.Zero(t, r.count(t, s, ref.String()), "%v after=%v", rv, after)
 			require.NoError(t, signOnce(t.Context(), keep, "x"))
 		}
@@ -278,7 +278,7 @@ func TestModuleWithoutOptionalAttributes(t *testing.T) {
 	st, f := wrapped(t)
 	tok := softhsmtest.Open(t, st.HSM())
 	var refused atomic.Int64
-	f.set(func(f *faulty) {
+	f.set(func(f *faults) {
 		f.onCreate = func(tpl []*p11.Attribute) error {
 			for _, a := range tpl {
 				if a.Type == p11.CKA_COPYABLE || a.Type == p11.CKA_ALLOWED_MECHANISMS {
