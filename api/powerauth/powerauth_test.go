@@ -3,12 +3,17 @@ package powerauth_test
 import (
 	"encoding/base64"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/signet-hsm/signet/access"
+	"github.com/signet-hsm/signet/api/internal/apitest"
+	api "github.com/signet-hsm/signet/api/powerauth"
 	"github.com/signet-hsm/signet/client/powerauth"
+	"github.com/signet-hsm/signet/internal/pg/pgtest"
 	"github.com/signet-hsm/signet/signature"
 )
 
@@ -173,7 +178,7 @@ func TestDeviceEndpoint(t *testing.T) {
 		}
 		return w.send(req)
 	}
-	key := w.versions["alpha/APP"].Key
+	key := w.Versions["alpha/APP"].Key
 	header := `PowerAuth version="3.2", application_key="` + base64.StdEncoding.EncodeToString(key[:]) + `"`
 	for name, c := range map[string]struct{ header, body, code string }{
 		"no header":    {"", `{}`, "ERR_ENCRYPTION"},
@@ -217,4 +222,48 @@ func TestUnknownURLsSpeakTheDialect(t *testing.T) {
 	a := w.send(req)
 	require.Equal(t, 405, a.status)
 	require.Equal(t, "GET, HEAD, POST", a.header.Get("Allow"))
+}
+
+// Without a database there is no verdict, and nobody is told that a registration
+// is gone.
+func TestOutageIsNoVerdict(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.active("jane")
+	w.DB.Close()
+	a := w.call("PA-AUTH-01", w.shop, `{"method":"POST","uriId":"/pay","authHeader":`+text(t, w.signed(d))+`}`)
+	require.Equal(t, 500, a.status)
+	require.Equal(t, "ERROR_INTERNAL_API", a.code(t))
+	require.NotEmpty(t, a.header.Get("Retry-After"))
+	require.Equal(t, "ERROR_INTERNAL_API", w.call("PA-REG-03", w.shop, "", d.ActivationID()).code(t))
+	require.Equal(t, "ERROR_INTERNAL_API", w.call("PA-REG-03", login{"never-seen", "x"}, "", d.ActivationID()).code(t))
+}
+
+func TestBasePath(t *testing.T) {
+	t.Parallel()
+	in := apitest.NewInstallation(t)
+	password := in.Login(t, pgtest.Alpha, "shop", access.PAIntegration, "APP")
+	c := api.Config{Registrations: in.Registrations, Basic: in.Basic, BasePath: "/powerauth-cloud"}
+	served, err := api.New(c)
+	require.NoError(t, err)
+	mux := http.NewServeMux()
+	served.Mount(mux)
+	for path, want := range map[string]int{
+		"/powerauth-cloud/v2/registrations?userId=x": 200,
+		"/powerauth-cloud/v2/other":                  404,
+		"/v2/registrations?userId=x":                 404,
+	} {
+		r := httptest.NewRequest("GET", path, nil)
+		r.SetBasicAuth("shop", password)
+		rec := httptest.NewRecorder()
+		mux.ServeHTTP(rec, r)
+		require.Equal(t, want, rec.Code, path)
+	}
+	for _, bad := range []string{"powerauth-cloud", "/powerauth-cloud/", "/"} {
+		c.BasePath = bad
+		_, err := api.New(c)
+		require.Error(t, err, bad)
+	}
+	_, err = api.New(api.Config{})
+	require.Error(t, err)
 }

@@ -10,22 +10,14 @@ import (
 	"testing"
 
 	"github.com/go-json-experiment/json"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/access"
 	"github.com/signet-hsm/signet/api/internal/apitest"
 	api "github.com/signet-hsm/signet/api/powerauth"
-	"github.com/signet-hsm/signet/app"
-	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/client/powerauth"
-	"github.com/signet-hsm/signet/hsm"
-	"github.com/signet-hsm/signet/internal/envelope"
 	"github.com/signet-hsm/signet/internal/pg/pgtest"
-	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/signature"
-	"github.com/signet-hsm/signet/softhsm/softhsmtest"
-	"github.com/signet-hsm/signet/tenant"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -33,15 +25,13 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 // login is a username and its password; the zero value sends none.
 type login struct{ user, password string }
 
-// world is the API over real domains, a real database and a real token. APP
-// exists in both tenants; OTHER only in alpha.
+// world is the API over an installation. APP exists in both tenants; OTHER only
+// in alpha.
 type world struct {
+	*apitest.Installation
 	tb       testing.TB
 	url      string
-	db       *pgxpool.Pool
 	contract *apitest.Contract
-	versions map[string]app.Version // "alpha/APP"
-	masters  map[string][]byte
 
 	// Callers, by what they may do.
 	shop, other, admin, internal, betaShop login
@@ -49,53 +39,16 @@ type world struct {
 
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
-	ctx := tb.Context()
+	in := apitest.NewInstallation(tb)
 	w := &world{
-		tb: tb, db: pgtest.New(tb), contract: apitest.LoadContract(tb),
-		versions: map[string]app.Version{}, masters: map[string][]byte{},
+		Installation: in, tb: tb, contract: apitest.LoadContract(tb),
+		shop:     login{"shop", in.Login(tb, pgtest.Alpha, "shop", access.PAIntegration, "APP")},
+		other:    login{"other", in.Login(tb, pgtest.Alpha, "other", access.PAIntegration, "OTHER")},
+		admin:    login{"admin", in.Login(tb, pgtest.Alpha, "admin", access.PAAdmin, "APP")},
+		internal: login{"internal", in.Login(tb, pgtest.Alpha, "internal", access.PAInternal, "APP")},
+		betaShop: login{"beta-shop", in.Login(tb, pgtest.Beta, "beta-shop", access.PAIntegration, "APP")},
 	}
-	token := softhsmtest.New(tb)
-	ref := hsm.Ref{Tenant: tenant.System.String(), Role: hsm.RoleKEK, Name: "kek"}
-	_, err := token.Generate(ctx, ref, hsm.AES256, [16]byte{1})
-	require.NoError(tb, err)
-	kek, err := token.AEAD(ctx, ref)
-	require.NoError(tb, err)
-	keyring := envelope.New(w.db, kek, envelope.Options{})
-	log, err := audit.New(audit.Config{DB: w.db})
-	require.NoError(tb, err)
-	apps, err := app.New(app.Config{DB: w.db, HSM: token, Envelope: keyring, Audit: log})
-	require.NoError(tb, err)
-	for _, a := range []struct {
-		tenant tenant.ID
-		id     string
-	}{{pgtest.Alpha, "APP"}, {pgtest.Alpha, "OTHER"}, {pgtest.Beta, "APP"}} {
-		created, version, err := apps.Create(ctx, a.tenant, app.CreateParams{ID: a.id, Roles: []string{"ROLE"}})
-		require.NoError(tb, err)
-		key := a.tenant.String() + "/" + a.id
-		w.versions[key], w.masters[key] = version, created.MasterPublic
-	}
-	registrar, err := registration.New(registration.Config{DB: w.db, Apps: apps, Envelope: keyring, Audit: log})
-	require.NoError(tb, err)
-	basic, err := access.NewBasic(access.BasicConfig{DB: w.db, Sealer: keyring})
-	require.NoError(tb, err)
-	for _, c := range []struct {
-		into   *login
-		tenant tenant.ID
-		name   string
-		role   access.Privilege
-		apps   []string
-	}{
-		{&w.shop, pgtest.Alpha, "shop", access.PAIntegration, []string{"APP"}},
-		{&w.other, pgtest.Alpha, "other", access.PAIntegration, []string{"OTHER"}},
-		{&w.admin, pgtest.Alpha, "admin", access.PAAdmin, []string{"APP"}},
-		{&w.internal, pgtest.Alpha, "internal", access.PAInternal, []string{"APP"}},
-		{&w.betaShop, pgtest.Beta, "beta-shop", access.PAIntegration, []string{"APP"}},
-	} {
-		secret, err := basic.Create(ctx, c.tenant, access.NewCredential{Username: c.name, Role: c.role, Apps: c.apps})
-		require.NoError(tb, err)
-		*c.into = login{c.name, string(secret.Reveal())}
-	}
-	served, err := api.New(api.Config{Registrations: registrar, Basic: basic})
+	served, err := api.New(api.Config{Registrations: in.Registrations, Basic: in.Basic})
 	require.NoError(tb, err)
 	mux := http.NewServeMux()
 	served.Mount(mux)
@@ -200,10 +153,10 @@ func (w *world) create(who login, user, appID, more string) created {
 // phone is a device of an application, "alpha/APP".
 func (w *world) phone(key string) *powerauth.Device {
 	w.tb.Helper()
-	v := w.versions[key]
+	v := w.Versions[key]
 	d, err := powerauth.New(powerauth.Config{
 		BaseURL: w.url, ApplicationKey: base64.StdEncoding.EncodeToString(v.Key[:]), ApplicationSecret: string(v.Secret.Reveal()),
-		MasterPublicKey: base64.StdEncoding.EncodeToString(w.masters[key]),
+		MasterPublicKey: base64.StdEncoding.EncodeToString(w.Masters[key]),
 	})
 	require.NoError(w.tb, err)
 	return d
