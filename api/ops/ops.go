@@ -2,98 +2,151 @@ package ops
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Paths are what the handler serves; all by GET.
-var Paths = []string{"/livez", "/readyz", "/metrics"}
+// checkWithin is the deadline of one check; an orchestrator's probe waits about
+// as long.
+const checkWithin = 2 * time.Second
 
-// checkTimeout bounds one /readyz: a probe that takes longer is a failed one.
-const checkTimeout = 3 * time.Second
-
-// Check is one thing that a node needs.
+// Check is one thing that has to work. Func must be safe for concurrent use.
 type Check struct {
-	Name string
-	Run  func(context.Context) error // nil: there and well
+	Name string // "database"
+	Func func(ctx context.Context) error
 }
 
-// Config makes a handler.
-type Config struct {
-	Registry *prometheus.Registry
-	Checks   []Check
+// Result is what a check found.
+type Result struct {
+	Name  string `json:"name"`
+	OK    bool   `json:"ok"`
+	Error string `json:"error,omitempty"` // what is missing
 }
 
-// New makes the handler. A name must be there and there once.
-func New(c Config) (http.Handler, error) {
-	seen := map[string]bool{}
-	for _, check := range c.Checks {
-		if check.Name == "" || check.Run == nil || seen[check.Name] {
-			return nil, errors.New("ops: a check needs a name of its own and something to run: " + check.Name)
+// Readiness asks the checks.
+type Readiness struct {
+	checks   []Check
+	draining atomic.Bool
+}
+
+// NewReadiness takes the checks in the order in which they are told.
+func NewReadiness(checks ...Check) (*Readiness, error) {
+	for i, c := range checks {
+		if c.Name == "" || c.Func == nil {
+			return nil, fmt.Errorf("ops: check %d has no name or no function", i)
 		}
-		seen[check.Name] = true
 	}
-	if c.Registry == nil {
-		return nil, errors.New("ops: Registry is needed")
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
-		write(w, http.StatusOK, Report{Status: "ok"})
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		rep := Run(r.Context(), c.Checks)
-		status := http.StatusOK
-		if rep.Status != "ok" {
-			status = http.StatusServiceUnavailable
-		}
-		write(w, status, rep)
-	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{Registry: c.Registry}))
-	return mux, nil
+	return &Readiness{checks: checks}, nil
 }
 
-// Report is the body of /livez and /readyz.
-type Report struct {
-	Status string            `json:"status"`           // "ok" or "unavailable"
-	Checks map[string]string `json:"checks,omitempty"` // "ok", or what is missing
-}
+// Drain makes the process not ready, for good.
+func (r *Readiness) Drain() { r.draining.Store(true) }
 
-// Run runs the checks and reports them by name.
-func Run(ctx context.Context, checks []Check) Report {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	rep := Report{Status: "ok", Checks: make(map[string]string, len(checks))}
-	var (
-		mu sync.Mutex
-		wg sync.WaitGroup
-	)
-	for _, check := range checks {
-		wg.Go(func() {
-			said := "ok"
-			if err := check.Run(ctx); err != nil {
-				said = err.Error()
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			rep.Checks[check.Name] = said
-			if said != "ok" {
-				rep.Status = "unavailable"
-			}
-		})
+// Results asks all checks at once.
+func (r *Readiness) Results(ctx context.Context) []Result {
+	results := make([]Result, len(r.checks))
+	var wg sync.WaitGroup
+	for i, c := range r.checks {
+		wg.Go(func() { results[i] = c.ask(ctx) })
 	}
 	wg.Wait()
-	return rep
+	if r.draining.Load() {
+		results = append(results, Result{Name: "process", Error: "is draining"})
+	}
+	return results
 }
 
-func write(w http.ResponseWriter, status int, rep Report) {
+// Ready is nil when every check is good.
+func (r *Readiness) Ready(ctx context.Context) error {
+	var errs []error
+	for _, res := range r.Results(ctx) {
+		if !res.OK {
+			errs = append(errs, fmt.Errorf("%s: %s", res.Name, res.Error))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ask gives up on a check that does not heed its context; the goroutine then
+// ends when the check does.
+func (c Check) ask(ctx context.Context) Result {
+	ctx, cancel := context.WithTimeout(ctx, checkWithin)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if v := recover(); v != nil {
+				done <- fmt.Errorf("panic: %v", v)
+			}
+		}()
+		done <- c.Func(ctx)
+	}()
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = fmt.Errorf("no answer: %w", ctx.Err())
+	}
+	if err != nil {
+		return Result{Name: c.Name, Error: err.Error()}
+	}
+	return Result{Name: c.Name, OK: true}
+}
+
+// Config makes an API. Readiness is needed; without Metrics there is no /metrics.
+type Config struct {
+	Readiness *Readiness
+	Metrics   prometheus.Gatherer
+}
+
+// API is the three endpoints.
+type API struct{ c Config }
+
+// New makes an API.
+func New(c Config) (*API, error) {
+	if c.Readiness == nil {
+		return nil, errors.New("ops: readiness is missing")
+	}
+	return &API{c}, nil
+}
+
+// Mount registers GET /livez, /readyz and /metrics.
+func (a *API) Mount(mux *http.ServeMux) {
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		write(w, http.StatusOK, map[string]bool{"live": true})
+	})
+	mux.HandleFunc("GET /readyz", a.readyz)
+	if a.c.Metrics != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(a.c.Metrics, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	}
+}
+
+func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
+	body := struct {
+		Ready  bool     `json:"ready"`
+		Checks []Result `json:"checks"`
+	}{Ready: true, Checks: a.c.Readiness.Results(r.Context())}
+	status := http.StatusOK
+	for _, c := range body.Checks {
+		if !c.OK {
+			body.Ready, status = false, http.StatusServiceUnavailable
+			w.Header().Set("Retry-After", "2")
+		}
+	}
+	write(w, status, body)
+}
+
+func write(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(rep) // the client is gone: nothing to do
+	_ = json.MarshalWrite(w, body) // a probe that is gone is no error of ours
 }

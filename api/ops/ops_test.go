@@ -2,11 +2,12 @@ package ops_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,68 +16,79 @@ import (
 	"github.com/signet-hsm/signet/api/ops"
 )
 
-func get(t *testing.T, h http.Handler, path string) (int, string) {
+func good(context.Context) error { return nil }
+
+func get(t *testing.T, r *ops.Readiness, path string) *httptest.ResponseRecorder {
 	t.Helper()
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-	return w.Code, w.Body.String()
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "signet_test_total"}))
+	a, err := ops.New(ops.Config{Readiness: r, Metrics: reg})
+	require.NoError(t, err)
+	mux := http.NewServeMux()
+	a.Mount(mux)
+	rec := httptest.NewRecorder()
+	mux.ServeHTTP(rec, httptest.NewRequest("GET", path, nil))
+	return rec
 }
 
 func TestReadyzNamesWhatIsMissing(t *testing.T) {
 	t.Parallel()
-	var broken error
-	h, err := ops.New(ops.Config{Registry: prometheus.NewRegistry(), Checks: []ops.Check{
-		{Name: "database", Run: func(context.Context) error { return broken }},
-		{Name: "hsm", Run: func(context.Context) error { return nil }},
-	}})
+	var out atomic.Bool
+	r, err := ops.NewReadiness(
+		ops.Check{Name: "database", Func: good},
+		ops.Check{Name: "hsm", Func: func(context.Context) error {
+			if out.Load() {
+				return errors.New("did not sign since 10:00")
+			}
+			return nil
+		}},
+	)
 	require.NoError(t, err)
-	status, body := get(t, h, "/readyz")
-	require.Equal(t, 200, status)
-	require.JSONEq(t, `{"status":"ok","checks":{"database":"ok","hsm":"ok"}}`, body)
-	broken = errors.New("connection refused")
-	status, body = get(t, h, "/readyz")
-	require.Equal(t, 503, status)
-	require.JSONEq(t, `{"status":"unavailable","checks":{"database":"connection refused","hsm":"ok"}}`, body)
-	status, body = get(t, h, "/livez")
-	require.Equal(t, 200, status)
-	require.JSONEq(t, `{"status":"ok"}`, body)
+	rec := get(t, r, "/readyz")
+	require.Equal(t, 200, rec.Code)
+	require.JSONEq(t, `{"ready":true,"checks":[{"name":"database","ok":true},{"name":"hsm","ok":true}]}`, rec.Body.String())
+	require.NoError(t, r.Ready(t.Context()))
+
+	out.Store(true)
+	rec = get(t, r, "/readyz")
+	require.Equal(t, 503, rec.Code)
+	require.JSONEq(t, `{"ready":false,"checks":[{"name":"database","ok":true},{"name":"hsm","ok":false,"error":"did not sign since 10:00"}]}`, rec.Body.String())
+	require.ErrorContains(t, r.Ready(t.Context()), "hsm: did not sign")
+	require.Equal(t, 200, get(t, r, "/livez").Code, "alive, though not ready")
+
+	out.Store(false)
+	r.Drain()
+	require.Equal(t, 503, get(t, r, "/readyz").Code)
+	require.Error(t, r.Ready(t.Context()))
 }
 
-func TestReadyzBoundsAStuckCheck(t *testing.T) {
+func TestChecksThatHangOrPanicAreFailures(t *testing.T) {
 	t.Parallel()
-	h, err := ops.New(ops.Config{Registry: prometheus.NewRegistry(), Checks: []ops.Check{
-		{Name: "stuck", Run: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
-	}})
-	require.NoError(t, err)
-	at := time.Now()
-	status, body := get(t, h, "/readyz")
-	require.Equal(t, 503, status)
-	require.True(t, json.Valid([]byte(body)))
-	require.Less(t, time.Since(at), 30*time.Second)
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		defer close(release)
+		r, err := ops.NewReadiness(
+			ops.Check{Name: "hangs", Func: func(context.Context) error { <-release; return nil }},
+			ops.Check{Name: "panics", Func: func(context.Context) error { panic("boom") }},
+			ops.Check{Name: "good", Func: good},
+		)
+		require.NoError(t, err)
+		started := time.Now()
+		results := r.Results(t.Context())
+		require.Equal(t, 2*time.Second, time.Since(started))
+		require.False(t, results[0].OK)
+		require.Equal(t, "panic: boom", results[1].Error)
+		require.True(t, results[2].OK)
+	})
 }
 
-func TestMetricsAndUnknown(t *testing.T) {
+func TestMetrics(t *testing.T) {
 	t.Parallel()
-	r := prometheus.NewRegistry()
-	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "signet_probe_total", Help: "x"})
-	r.MustRegister(c)
-	c.Inc()
-	h, err := ops.New(ops.Config{Registry: r})
+	r, err := ops.NewReadiness()
 	require.NoError(t, err)
-	status, body := get(t, h, "/metrics")
-	require.Equal(t, 200, status)
-	require.Contains(t, body, "signet_probe_total 1")
-	status, _ = get(t, h, "/secrets")
-	require.Equal(t, 404, status)
-}
-
-func TestNewRefusesBadChecks(t *testing.T) {
-	t.Parallel()
-	ok := func(context.Context) error { return nil }
-	for _, checks := range [][]ops.Check{{{Name: "", Run: ok}}, {{Name: "a"}}, {{Name: "a", Run: ok}, {Name: "a", Run: ok}}} {
-		_, err := ops.New(ops.Config{Registry: prometheus.NewRegistry(), Checks: checks})
-		require.Error(t, err)
-	}
-	_, err := ops.New(ops.Config{})
+	require.Contains(t, get(t, r, "/metrics").Body.String(), "signet_test_total 0")
+	_, err = ops.New(ops.Config{})
+	require.Error(t, err)
+	_, err = ops.NewReadiness(ops.Check{Name: "x"})
 	require.Error(t, err)
 }

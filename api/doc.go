@@ -1,0 +1,6 @@
+// Package api joins the HTTP parts of signet to one handler and one server, with
+// the limits that a server on an open network needs. The parts are api/ast,
+// api/powerauth and api/ops; gRPC has a listener of its own (api/grpc).
+//
+// States: none. Owns: nothing. Callers: cmd.
+package api
