@@ -2,8 +2,11 @@ package hsm
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/asn1"
 	"errors"
 	"fmt"
+	"math/big"
 	"testing"
 
 	p11 "github.com/miekg/pkcs11"
@@ -82,5 +85,34 @@ func TestParsePoint(t *testing.T) {
 	} {
 		_, _, err := parsePoint(c[0], c[1])
 		require.ErrorIs(t, err, ErrTemplate, name)
+	}
+}
+
+// The hand-written DER is what encoding/asn1 makes of the same numbers.
+func TestDERSignature(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 32, 48, 66} {
+		for range 300 {
+			raw := make([]byte, 2*n)
+			_, _ = rand.Read(raw)
+			if n > 1 {
+				raw[0] &= raw[1] & 0x81 // leading zeros and set top bits
+				raw[n] &= raw[n+1] & 0x81
+			}
+			r, s := new(big.Int).SetBytes(raw[:n]), new(big.Int).SetBytes(raw[n:])
+			got, err := derSignature(raw)
+			if r.Sign() == 0 || s.Sign() == 0 {
+				require.ErrorIs(t, err, ErrRefused)
+				continue
+			}
+			require.NoError(t, err)
+			want, err := asn1.Marshal(struct{ R, S *big.Int }{r, s})
+			require.NoError(t, err)
+			require.Equal(t, want, got, "%x", raw)
+		}
+	}
+	for _, n := range []int{0, 1, 63, 134} {
+		_, err := derSignature(make([]byte, n))
+		require.ErrorIs(t, err, ErrRefused, "%d bytes", n)
 	}
 }

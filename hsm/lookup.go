@@ -36,34 +36,36 @@ func (t *Token) Keys(ctx context.Context, match func(Ref) bool) ([]KeyInfo, erro
 
 // entry returns a usable key.
 func (t *Token) entry(ctx context.Context, ref Ref) (*entry, error) {
-	if err := ref.Validate(); err != nil {
-		return nil, err
+	if e := t.index.get(ref); e != nil && e.bad == nil {
+		return e, nil
 	}
-	e := t.index.get(ref)
-	if e == nil || e.bad != nil { // what was bad may have been put right
-		err := t.do(ctx, call{mechanism: "find", run: func(s p11.SessionHandle, _ located) error {
-			found, err := t.search(s, ref, t.slot.epoch.Load())
-			if err != nil {
-				return err
-			}
-			if found.bad == nil {
-				found.bad, err = t.idTaken(s, found)
-				if err != nil {
-					return err
-				}
-			}
-			e = found
-			return nil
-		}})
-		if err != nil {
-			return nil, err
-		}
-		e = t.index.put(e)
+	// Not known, or bad when it was last seen, which may have been put right.
+	e, err := t.fetch(ctx, ref)
+	if err != nil {
+		return nil, err
 	}
 	if e.bad != nil {
 		return nil, fmt.Errorf("hsm: %w", e.bad)
 	}
 	return e, nil
+}
+
+// fetch searches the token for one key and records what it finds.
+func (t *Token) fetch(ctx context.Context, ref Ref) (*entry, error) {
+	if err := ref.Validate(); err != nil {
+		return nil, err
+	}
+	var found *entry
+	err := t.do(ctx, call{mechanism: "find", run: func(s p11.SessionHandle, _ located) (err error) {
+		if found, err = t.search(s, ref, t.slot.epoch.Load()); err == nil && found.bad == nil {
+			found.bad, err = t.idTaken(s, found)
+		}
+		return err
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return t.index.put(found), nil
 }
 
 // idTaken returns ErrAmbiguous when another object has the key's id.

@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -8,12 +9,10 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"io"
-	"math/big"
+	"slices"
 	"time"
 
 	p11 "github.com/miekg/pkcs11"
-	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // signWait bounds Sign, which has no context of its own.
@@ -62,22 +61,17 @@ func (s *Signer) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 		return nil, fmt.Errorf("hsm: %w: signer options are needed", ErrUnsupported)
 	}
 	hash := opts.HashFunc()
-	var (
-		mech = "ecdsa"
-		m    *p11.Mechanism
-		in   = digest
-	)
+	name, m, in := "ecdsa", ecdsaMechanism, digest
 	switch pub := s.key.info.Public.(type) {
 	case ed25519.PublicKey:
 		if o, ok := opts.(*ed25519.Options); hash != 0 || ok && o.Context != "" {
 			return nil, fmt.Errorf("hsm: %w: only pure Ed25519, without a context", ErrUnsupported)
 		}
-		mech, m = "eddsa", p11.NewMechanism(ckmEDDSA, nil)
+		name, m = "eddsa", eddsaMechanism
 	case *ecdsa.PublicKey:
 		if err := checkDigest(hash, digest); err != nil {
 			return nil, err
 		}
-		m = p11.NewMechanism(p11.CKM_ECDSA, nil)
 	case *rsa.PublicKey:
 		if err := checkDigest(hash, digest); err != nil {
 			return nil, err
@@ -87,29 +81,35 @@ func (s *Signer) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 			if err != nil {
 				return nil, err
 			}
-			mech, m = "rsa-pss", p11.NewMechanism(p11.CKM_RSA_PKCS_PSS, params)
+			name, m = "rsa-pss", []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS_PSS, params)}
 		} else {
-			mech, m = "rsa-pkcs1", p11.NewMechanism(p11.CKM_RSA_PKCS, nil)
-			in = append(append([]byte(nil), digestInfo[hash]...), digest...)
+			name, m = "rsa-pkcs1", pkcs1Mechanism
+			in = slices.Concat(digestInfo[hash], digest)
 		}
 	}
-	if !s.token.mechanisms[m.Mechanism] {
-		return nil, fmt.Errorf("hsm: %w: the token has no mechanism 0x%x", ErrUnsupported, m.Mechanism)
+	if !s.token.mechanisms[m[0].Mechanism] {
+		return nil, fmt.Errorf("hsm: %w: the token has no mechanism 0x%x", ErrUnsupported, m[0].Mechanism)
 	}
 	var sig []byte
-	ms := []*p11.Mechanism{m}
-	err := s.token.do(ctx, call{mechanism: mech, key: s.key, run: func(sh p11.SessionHandle, at located) (err error) {
-		sig, err = s.token.sign(sh, ms, at.private, in)
+	err := s.token.do(ctx, call{mechanism: name, key: s.key, run: func(sh p11.SessionHandle, at located) (err error) {
+		sig, err = s.token.sign(sh, m, at.private, in)
 		return err
 	}})
 	if err != nil {
 		return nil, err
 	}
-	if mech == "ecdsa" {
+	if name == "ecdsa" {
 		return derSignature(sig)
 	}
 	return sig, nil
 }
+
+// Mechanisms without parameters are shared: nothing writes to them.
+var (
+	ecdsaMechanism = []*p11.Mechanism{p11.NewMechanism(p11.CKM_ECDSA, nil)}
+	eddsaMechanism = []*p11.Mechanism{p11.NewMechanism(ckmEDDSA, nil)}
+	pkcs1Mechanism = []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS, nil)}
+)
 
 func (t *Token) sign(s p11.SessionHandle, m []*p11.Mechanism, key p11.ObjectHandle, in []byte) ([]byte, error) {
 	if err := t.mod.ctx.SignInit(s, m, key); err != nil {
@@ -157,18 +157,30 @@ func pssParams(pub *rsa.PublicKey, h crypto.Hash, salt int) ([]byte, error) {
 	return p11.NewPSSParams(p11.CKM_SHA256, p11.CKG_MGF1_SHA256, uint(salt)), nil
 }
 
-// derSignature turns r||s into Ecdsa-Sig-Value.
+// derSignature turns r||s, each at most 66 bytes (P-521), into Ecdsa-Sig-Value.
 func derSignature(raw []byte) ([]byte, error) {
-	if len(raw) == 0 || len(raw)%2 != 0 {
+	half := len(raw) / 2
+	if half == 0 || half > 66 || len(raw)%2 != 0 {
 		return nil, fmt.Errorf("hsm: %w: ECDSA signature of %d bytes", ErrRefused, len(raw))
 	}
-	var r, s big.Int
-	r.SetBytes(raw[:len(raw)/2])
-	s.SetBytes(raw[len(raw)/2:])
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1BigInt(&r)
-		b.AddASN1BigInt(&s)
-	})
-	return b.Bytes()
+	r, s := bytes.TrimLeft(raw[:half], "\x00"), bytes.TrimLeft(raw[half:], "\x00")
+	if len(r) == 0 || len(s) == 0 {
+		return nil, fmt.Errorf("hsm: %w: ECDSA signature with a zero", ErrRefused)
+	}
+	size := 4 + len(r) + int(r[0]>>7) + len(s) + int(s[0]>>7)
+	der := make([]byte, 0, 3+size)
+	der = append(der, 0x30)
+	if size > 127 {
+		der = append(der, 0x81)
+	}
+	der = append(der, byte(size))
+	for _, v := range [][]byte{r, s} {
+		pad := v[0] >> 7 // a set top bit would be a sign
+		der = append(der, 0x02, byte(len(v))+pad)
+		if pad == 1 {
+			der = append(der, 0)
+		}
+		der = append(der, v...)
+	}
+	return der, nil
 }
