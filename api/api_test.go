@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -12,9 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/signet-hsm/signet/access"
 	"github.com/signet-hsm/signet/api"
+	"github.com/signet-hsm/signet/api/ast"
+	"github.com/signet-hsm/signet/api/ops"
+	"github.com/signet-hsm/signet/api/powerauth"
 )
 
 type part map[string]int
@@ -66,4 +72,58 @@ func TestServerHasAllItsLimits(t *testing.T) {
 	_, _ = io.Copy(io.Discard, resp.Body)
 	_ = resp.Body.Close()
 	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, resp.StatusCode)
+}
+
+type credentials struct{}
+
+func (credentials) Authenticate(context.Context, string) (access.Principal, error) {
+	return access.Principal{}, access.ErrUnauthenticated
+}
+
+type passwords struct{}
+
+func (passwords) Authenticate(context.Context, string, string) (access.Principal, error) {
+	return access.Principal{}, access.ErrUnauthenticated
+}
+
+type signers struct{ ast.Signers }
+
+type registrations struct{ powerauth.Registrations }
+
+// The three parts stand on one mux, and each answers its own unknown URLs.
+func TestPartsShareOneMux(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	a, err := ast.New(ast.Config{Signers: signers{}, Realms: credentials{}, Metrics: reg})
+	require.NoError(t, err)
+	p, err := powerauth.New(powerauth.Config{Registrations: registrations{}, Basic: passwords{}, Metrics: reg})
+	require.NoError(t, err)
+	ready, err := ops.NewReadiness()
+	require.NoError(t, err)
+	o, err := ops.New(ops.Config{Readiness: ready, Metrics: reg})
+	require.NoError(t, err)
+	h := api.Handler(a, p, o)
+	for path, want := range map[string]string{
+		"/v2/tenants/alpha/signers":   `401 {"code":"401",`,
+		"/v2/tenants/alpha/other":     `404 {"code":"404",`,
+		"/v2/registrations/x":         `401 {"responseObject":{"code":"HTTP_401"`,
+		"/v2/other":                   `404 {"responseObject":{"code":"ERROR_NOT_FOUND"`,
+		"/pa/v3/other":                `404 {"status":"ERROR","responseObject":{"code":"ERROR_NOT_FOUND","message":"NOT_FOUND"`,
+		"//v2/tenants/alpha/signers":  `404 {"responseObject":{"code":"ERROR_NOT_FOUND"`,
+		"/v2/tenants/../tenants/x":    `404 {"responseObject":{"code":"ERROR_NOT_FOUND"`,
+		"/readyz":                     `200 {"ready":true`,
+		"/livez":                      `200 {"live":true`,
+		"/v2/tenants/alpha%2fsigners": `404 {"code":"404",`,
+	} {
+		rec := httptest.NewRecorder()
+		u, err := url.ParseRequestURI(path)
+		require.NoError(t, err)
+		r := httptest.NewRequest("GET", "/", nil)
+		r.URL = u
+		h.ServeHTTP(rec, r)
+		require.Contains(t, fmt.Sprint(rec.Code, " ", rec.Body), want, path)
+	}
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	require.Contains(t, rec.Body.String(), `signet_http_requests_total{api="ast",code="4xx",route="CA-05"} 1`)
 }

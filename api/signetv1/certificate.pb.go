@@ -27,9 +27,11 @@ type CertificateOrder struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// PKCS#10 request, DER.
 	Csr []byte `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
-	// User the device belongs to, 1..255 characters.
+	// User the device belongs to, 1..255 printable characters; kept in the record,
+	// not in the certificate.
 	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
-	// AST client id of the device, a ULID; may be empty.
+	// AST client id of the device, 26 characters of the ULID alphabet; becomes the
+	// common name.
 	Client        string `protobuf:"bytes,3,opt,name=client,proto3" json:"client,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -91,7 +93,7 @@ type IssuedCertificate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// ULID under which the certificate's status can be asked for.
 	CertRef string `protobuf:"bytes,1,opt,name=cert_ref,json=certRef,proto3" json:"cert_ref,omitempty"`
-	// Serial number as lower-case hex without prefix or leading zeros.
+	// Serial number, 16 bytes as 32 lower-case hex digits.
 	Serial string `protobuf:"bytes,2,opt,name=serial,proto3" json:"serial,omitempty"`
 	// X.509, DER.
 	Certificate []byte `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`

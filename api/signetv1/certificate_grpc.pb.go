@@ -27,8 +27,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // CertificateService issues certificates by the ACTIVE signer of the caller's
-// tenant. Errors as in SignerService, and FAILED_PRECONDITION when the tenant
-// has no ACTIVE signer.
+// tenant. Errors as in SignerService; NOT_FOUND with reason SIGNER_NOT_FOUND when
+// the tenant has no ACTIVE signer.
 type CertificateServiceClient interface {
 	// IssueCertificate issues one device certificate (profile AST_DEVICE). The
 	// request's self-signature is its proof of possession and is checked; weak keys
@@ -60,8 +60,8 @@ func (c *certificateServiceClient) IssueCertificate(ctx context.Context, in *Iss
 // for forward compatibility.
 //
 // CertificateService issues certificates by the ACTIVE signer of the caller's
-// tenant. Errors as in SignerService, and FAILED_PRECONDITION when the tenant
-// has no ACTIVE signer.
+// tenant. Errors as in SignerService; NOT_FOUND with reason SIGNER_NOT_FOUND when
+// the tenant has no ACTIVE signer.
 type CertificateServiceServer interface {
 	// IssueCertificate issues one device certificate (profile AST_DEVICE). The
 	// request's self-signature is its proof of possession and is checked; weak keys

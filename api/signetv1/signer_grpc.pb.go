@@ -42,7 +42,7 @@ const (
 type SignerServiceClient interface {
 	// CreateSigner makes a key and its certificate; the new signer is ACTIVE and
 	// the former one RETIRED from the moment the certificate exists.
-	// Needs admin-write. ALREADY_EXISTS or ABORTED when another rotation won.
+	// Needs admin-write. ABORTED when another rotation was finished first.
 	CreateSigner(ctx context.Context, in *CreateSignerRequest, opts ...grpc.CallOption) (*CreateSignerResponse, error)
 	// GetSigner needs admin-read or ast-client. NOT_FOUND.
 	GetSigner(ctx context.Context, in *GetSignerRequest, opts ...grpc.CallOption) (*GetSignerResponse, error)
@@ -117,7 +117,7 @@ func (c *signerServiceClient) GetSignerChain(ctx context.Context, in *GetSignerC
 type SignerServiceServer interface {
 	// CreateSigner makes a key and its certificate; the new signer is ACTIVE and
 	// the former one RETIRED from the moment the certificate exists.
-	// Needs admin-write. ALREADY_EXISTS or ABORTED when another rotation won.
+	// Needs admin-write. ABORTED when another rotation was finished first.
 	CreateSigner(context.Context, *CreateSignerRequest) (*CreateSignerResponse, error)
 	// GetSigner needs admin-read or ast-client. NOT_FOUND.
 	GetSigner(context.Context, *GetSignerRequest) (*GetSignerResponse, error)

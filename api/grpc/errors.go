@@ -1,0 +1,160 @@
+package grpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/signet-hsm/signet/access"
+	"github.com/signet-hsm/signet/api/internal/problem"
+	"github.com/signet-hsm/signet/app"
+	"github.com/signet-hsm/signet/ca"
+	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/registration"
+)
+
+// errDomain stands in every ErrorInfo.
+const errDomain = "signet"
+
+// retryAfter is what an outage recommends.
+const retryAfter = 2 * time.Second
+
+// Sentinels of the adapter itself.
+var (
+	errMissing = fault.New(fault.Invalid, "REQUEST_INVALID", "the request is not valid")
+	errHeader  = fault.New(fault.Invalid, "SIGNATURE_HEADER", "the signature header is not valid")
+)
+
+// row says how one failure is told. A sentinel without a row is INTERNAL.
+type row struct {
+	err  *fault.Error
+	code codes.Code
+}
+
+var table = []row{
+	{errMissing, codes.InvalidArgument},
+	{errHeader, codes.InvalidArgument},
+
+	{access.ErrUnauthenticated, codes.Unauthenticated},
+	{access.ErrForbidden, codes.PermissionDenied},
+	{access.ErrCredential, codes.InvalidArgument},
+	{access.ErrUserExists, codes.AlreadyExists},
+	{access.ErrUserUnknown, codes.NotFound},
+	{access.ErrConfig, codes.Internal},
+
+	{app.ErrNotFound, codes.NotFound},
+	{app.ErrExists, codes.AlreadyExists},
+	{app.ErrInvalid, codes.InvalidArgument},
+	{app.ErrMaster, codes.Internal},
+
+	{ca.ErrNoSigner, codes.NotFound},
+	{ca.ErrNotIssued, codes.FailedPrecondition},
+	{ca.ErrSuperseded, codes.Aborted},
+	{ca.ErrBusy, codes.Aborted},
+	{ca.ErrOtherIssuer, codes.FailedPrecondition},
+	{ca.ErrRequest, codes.InvalidArgument},
+	{ca.ErrConfig, codes.Internal},
+	{ca.ErrKey, codes.Internal},
+	{ca.ErrRecord, codes.Internal},
+
+	{issuance.ErrRequest, codes.InvalidArgument},
+	{issuance.ErrRequestSignature, codes.InvalidArgument},
+	{issuance.ErrKeyAlgorithm, codes.InvalidArgument},
+	{issuance.ErrWeakKey, codes.InvalidArgument},
+	{issuance.ErrExtension, codes.InvalidArgument},
+	{issuance.ErrSubject, codes.InvalidArgument},
+	{issuance.ErrIssuerExpired, codes.FailedPrecondition},
+	{issuance.ErrProfile, codes.Internal},
+	{issuance.ErrIssuer, codes.Internal},
+	{issuance.ErrSerial, codes.Internal},
+	{issuance.ErrDraftUsed, codes.Internal},
+	{issuance.ErrSigning, codes.Internal},
+	{issuance.ErrChain, codes.Internal},
+
+	{registration.ErrNotFound, codes.NotFound},
+	{registration.ErrNotAllowed, codes.FailedPrecondition},
+	{registration.ErrChange, codes.FailedPrecondition},
+	{registration.ErrInvalid, codes.InvalidArgument},
+	{registration.ErrExpired, codes.FailedPrecondition},
+	{registration.ErrActivation, codes.NotFound},
+	{registration.ErrFormat, codes.InvalidArgument},
+	{registration.ErrDecrypt, codes.InvalidArgument},
+	{registration.ErrRequest, codes.InvalidArgument},
+	{registration.ErrOTP, codes.InvalidArgument},
+	{registration.ErrTemporaryKey, codes.InvalidArgument},
+
+	{fault.ErrUnavailable, codes.Unavailable},
+}
+
+var rows = problem.NewTable(table, func(r row) *fault.Error { return r.err })
+
+// fields are the names of REST that signet.v1 spells otherwise.
+var fields = map[string]string{
+	"method": "check.method", "uriId": "check.uri_id", "authHeader": "check.auth_header",
+	"requestBody": "check.body", "queryParams": "check.query_params",
+	"csr": "order.csr", "user": "order.user", "client": "order.client",
+}
+
+// told turns an error into the status a caller may see.
+func told(err error, id string) error {
+	if err == nil {
+		return nil
+	}
+	if fault.Of(err) == nil {
+		// A status is gRPC's own (reflection, health); an ended context is no verdict.
+		if _, own := status.FromError(err); own {
+			return err
+		}
+		if errors.Is(err, context.Canceled) {
+			return status.Error(codes.Canceled, "the call was cancelled")
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("%w: %w", fault.ErrUnavailable, err)
+		}
+	}
+	r, f, ok := rows.Find(err)
+	if !ok || r.code == codes.Internal {
+		return status.Error(codes.Internal, "internal error, report id "+id)
+	}
+	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: r.err.Reason, Domain: errDomain}}
+	if len(f.Violations) > 0 {
+		details = append(details, badRequest(f.Violations))
+	}
+	if r.code == codes.Unavailable {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
+	}
+	st, err := status.New(r.code, r.err.Message).WithDetails(details...)
+	if err != nil {
+		return status.Error(r.code, r.err.Message)
+	}
+	return st.Err()
+}
+
+func badRequest(violations []fault.Violation) *errdetails.BadRequest {
+	b := &errdetails.BadRequest{}
+	for _, v := range violations {
+		name := v.Field
+		if ours, ok := fields[name]; ok {
+			name = ours
+		}
+		b.FieldViolations = append(b.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: name, Description: v.Hint})
+	}
+	return b
+}
+
+func serverFault(c codes.Code) bool {
+	return c == codes.Internal || c == codes.Unavailable || c == codes.Unknown || c == codes.DataLoss
+}
+
+// missing is a message that a request lacks.
+func missing(field string) error {
+	return errMissing.With(fault.Violation{Field: field, Hint: "must be present"})
+}

@@ -1,0 +1,201 @@
+package grpc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/signet-hsm/signet/access"
+	"github.com/signet-hsm/signet/api/signetv1"
+	"github.com/signet-hsm/signet/ca"
+	"github.com/signet-hsm/signet/registration"
+	"github.com/signet-hsm/signet/tenant"
+)
+
+const (
+	defaultDeadline = 10 * time.Second // of a call that names none
+	longestDeadline = 30 * time.Second // of any call
+	maxMessage      = 512 << 10        // bytes of a message
+	maxMetadata     = 16 << 10         // bytes of a call's headers
+	maxStreams      = 250              // calls at once on one connection
+	pingEvery       = 10 * time.Second // a client that pings more often is cut off
+	idleConnection  = 10 * time.Minute
+	handshakeWithin = 10 * time.Second
+	readyEvery      = 2 * time.Second  // health asks readiness this often
+	drainWithin     = 10 * time.Second // for running calls when Serve's context ends
+)
+
+// Authority is the part of *ca.Authority that the services call.
+type Authority interface {
+	CreateSigner(ctx context.Context, t tenant.ID, r ca.CreateSigner) (ca.Signer, error)
+	Signer(ctx context.Context, t tenant.ID, spec string) (ca.Signer, error)
+	ListSigners(ctx context.Context, t tenant.ID, p ca.Page) ([]ca.Signer, int, error)
+	Chain(ctx context.Context, t tenant.ID, spec string) ([][]byte, error)
+	IssueDevice(ctx context.Context, t tenant.ID, r ca.IssueRequest) (ca.Certificate, error)
+}
+
+// Verifier is the part of *registration.Registrar that the services call.
+type Verifier interface {
+	Verify(ctx context.Context, t tenant.ID, r registration.VerifyRequest) (registration.Verdict, error)
+}
+
+// Bearer checks tokens; *access.Realms.
+type Bearer interface {
+	Authenticate(ctx context.Context, token string) (access.Principal, error)
+}
+
+// Basic checks usernames and passwords; *access.Basic.
+type Basic interface {
+	Authenticate(ctx context.Context, username, password string) (access.Principal, error)
+}
+
+// Config makes a Server. The first four are needed.
+type Config struct {
+	Authority Authority
+	Verifier  Verifier
+	Realms    Bearer
+	Basic     Basic
+	Ready     func(context.Context) error // for health; nil: always ready
+	TLS       *tls.Config                 // with ClientCAs and RequireAndVerifyClientCert for mTLS; nil: plain text
+	Logger    *slog.Logger
+	Metrics   prometheus.Registerer
+}
+
+// Server serves the three services, health and reflection.
+type Server struct {
+	c       Config
+	server  *grpc.Server
+	health  *health.Server
+	metrics *metrics
+}
+
+// New builds the server; it does not listen.
+func New(c Config) (*Server, error) {
+	if c.Authority == nil || c.Verifier == nil || c.Realms == nil || c.Basic == nil {
+		return nil, errors.New("grpc: a domain or a kind of credentials is missing")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	m, err := newMetrics(c.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{c: c, metrics: m, health: health.NewServer()}
+	options := []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(s.unary),
+		grpc.ChainStreamInterceptor(s.stream),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxMetadata),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(handshakeWithin),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleConnection}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery, PermitWithoutStream: true}),
+	}
+	if c.TLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(c.TLS)))
+	}
+	s.server = grpc.NewServer(options...)
+	signetv1.RegisterSignerServiceServer(s.server, signers{authority: c.Authority})
+	signetv1.RegisterCertificateServiceServer(s.server, certificates{authority: c.Authority})
+	signetv1.RegisterSignatureServiceServer(s.server, signatures{verifier: c.Verifier})
+	healthpb.RegisterHealthServer(s.server, s.health)
+	reflection.Register(s.server)
+	if err := checkPrivileges(s.server.GetServiceInfo(), privileges); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// checkPrivileges wants a row for each method, and no row without a method.
+func checkPrivileges(services map[string]grpc.ServiceInfo, table map[string]access.Set) error {
+	methods := map[string]bool{}
+	for name, info := range services {
+		for _, m := range info.Methods {
+			full := "/" + name + "/" + m.Name
+			methods[full] = true
+			if table[full] == 0 {
+				return fmt.Errorf("grpc: method %s names no privilege", full)
+			}
+		}
+	}
+	for full := range table {
+		if !methods[full] {
+			return fmt.Errorf("grpc: there is no method %s", full)
+		}
+	}
+	return nil
+}
+
+// Serve serves until ctx ends; then it says NOT_SERVING, lets running calls finish
+// for a while, and returns nil. It closes l.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.follow(ctx)
+	polled := make(chan struct{})
+	go func() {
+		defer close(polled)
+		s.followReadiness(ctx)
+	}()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		s.stop()
+	}()
+	err := s.server.Serve(l)
+	cancel()
+	<-polled
+	<-stopped
+	if errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+	return err
+}
+
+func (s *Server) stop() {
+	s.health.Shutdown()
+	force := time.AfterFunc(drainWithin, s.server.Stop)
+	defer force.Stop()
+	s.server.GracefulStop()
+}
+
+func (s *Server) followReadiness(ctx context.Context) {
+	tick := time.NewTicker(readyEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.follow(ctx)
+		}
+	}
+}
+
+// follow sets what health answers, for the server as a whole and each service.
+func (s *Server) follow(ctx context.Context) {
+	status := healthpb.HealthCheckResponse_SERVING
+	if s.c.Ready != nil && s.c.Ready(ctx) != nil {
+		status = healthpb.HealthCheckResponse_NOT_SERVING
+	}
+	for _, name := range []string{
+		"", signetv1.SignerService_ServiceDesc.ServiceName,
+		signetv1.CertificateService_ServiceDesc.ServiceName, signetv1.SignatureService_ServiceDesc.ServiceName,
+	} {
+		s.health.SetServingStatus(name, status)
+	}
+}
