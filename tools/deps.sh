@@ -17,6 +17,7 @@ have_postgres() { have postgres && have initdb || compgen -G '/usr/lib/postgresq
 missing=()
 have gcc || missing+=(gcc libc6-dev)
 have openssl || missing+=(openssl)
+have curl || missing+=(curl)
 have_softhsm || missing+=(softhsm2)
 have_postgres || missing+=(postgresql)
 if [ "${1:-}" = gen ]; then have protoc || missing+=(protobuf-compiler); fi

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/signet-hsm/signet/access"
+	"github.com/signet-hsm/signet/app"
+	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/internal/secret"
+	"github.com/signet-hsm/signet/tenant"
+)
+
+// bootstrapParams names what bootstrap makes sure of.
+type bootstrapParams struct {
+	Tenant tenant.ID
+	App    string
+	Actor  string
+}
+
+// credential is a user with the secret that is shown once.
+type credential struct {
+	Username string
+	Password secret.Bytes // empty when the credential was there already
+}
+
+// bootstrapped is what bootstrap found or made.
+type bootstrapped struct {
+	Version      app.Version // zero when the application was there already
+	Admin, Integ credential
+}
+
+// ensureKEK makes the key-encryption key unless it is there.
+func (p *process) ensureKEK(ctx context.Context, t *hsm.Token) error {
+	ref, err := p.cfg.kekRef()
+	if err != nil {
+		return err
+	}
+	if _, err = t.Lookup(ctx, ref); !errors.Is(err, hsm.ErrKeyNotFound) {
+		return err
+	}
+	var id [16]byte
+	if err := t.Random(ctx, id[:]); err != nil {
+		return err
+	}
+	_, err = t.Generate(ctx, ref, hsm.AES256, id)
+	return err
+}
+
+// bootstrap makes what no API can make because it is needed to call one: the
+// tenant, an application and its two credentials. What is there stays.
+func (d *domains) bootstrap(ctx context.Context, b bootstrapParams) (bootstrapped, error) {
+	var out bootstrapped
+	if err := tenant.Ensure(ctx, d.pool, b.Tenant); err != nil {
+		return out, err
+	}
+	_, version, err := d.apps.Create(ctx, b.Tenant, app.CreateParams{ID: b.App, Roles: []string{}, Actor: b.Actor})
+	switch {
+	case err == nil:
+		out.Version = version
+	case !errors.Is(err, app.ErrExists):
+		return out, fmt.Errorf("application %s: %w", b.App, err)
+	}
+	for _, c := range []struct {
+		into *credential
+		name string
+		role access.Privilege
+		apps []string
+	}{
+		{&out.Admin, b.Tenant.String() + "-admin", access.PAAdmin, nil},
+		{&out.Integ, b.Tenant.String() + "-" + b.App, access.PAIntegration, []string{b.App}},
+	} {
+		c.into.Username = c.name
+		c.into.Password, err = d.basic.Create(ctx, b.Tenant, access.NewCredential{Username: c.name, Role: c.role, Apps: c.apps})
+		if err != nil && !errors.Is(err, access.ErrUserExists) {
+			return out, fmt.Errorf("credential %s: %w", c.name, err)
+		}
+	}
+	return out, nil
+}
+
+func bootstrapCommand() *cobra.Command {
+	var config, tenantName, appID, out string
+	cmd := &cobra.Command{
+		Use:   "bootstrap",
+		Short: "Make the key-encryption key, a tenant, a PowerAuth application and its credentials, once",
+		Long: `Makes what no API can make because it is needed to call one. What is there
+already stays as it is, so a second call is safe. New secrets are written to
+the file --out (created, mode 0600), never to the terminal.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := newProcess(config)
+			if err != nil {
+				return err
+			}
+			id, err := tenant.Parse(tenantName)
+			if err != nil {
+				return usageError{fmt.Errorf("--tenant: %w", err)}
+			}
+			return p.runBootstrap(cmd.Context(), bootstrapParams{Tenant: id, App: appID, Actor: "bootstrap"}, out)
+		},
+	}
+	configFlag(cmd, &config)
+	cmd.Flags().StringVar(&tenantName, "tenant", "", "tenant to make")
+	cmd.Flags().StringVar(&appID, "app", "", "PowerAuth application to make")
+	cmd.Flags().StringVar(&out, "out", "", "file for the new secrets; must not exist")
+	for _, f := range []string{"tenant", "app", "out"} {
+		_ = cmd.MarkFlagRequired(f)
+	}
+	return cmd
+}
+
+func (p *process) runBootstrap(ctx context.Context, b bootstrapParams, out string) (err error) {
+	// The file comes first: secrets that can not be handed over must not be made.
+	f, err := os.OpenFile(out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, f.Close())
+		if err != nil {
+			_ = os.Remove(out)
+		}
+	}()
+	s, err := p.openStores(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := p.ensureKEK(ctx, s.token); err != nil {
+		return err
+	}
+	d, err := p.openDomains(ctx, s)
+	if err != nil {
+		return err
+	}
+	made, err := d.bootstrap(ctx, b)
+	if err != nil {
+		return err
+	}
+	application, err := d.apps.Get(ctx, b.Tenant, b.App)
+	if err != nil {
+		return err
+	}
+	w := &envWriter{w: f}
+	w.line("SIGNET_TENANT", b.Tenant.String())
+	w.line("SIGNET_PA_APP_ID", b.App)
+	w.line("SIGNET_PA_MASTER_PUBLIC_KEY", base64Text(application.MasterPublic))
+	if made.Version.Secret.Len() > 0 {
+		w.line("SIGNET_PA_APP_KEY", base64Text(made.Version.Key[:]))
+		w.line("SIGNET_PA_APP_SECRET", string(made.Version.Secret.Reveal()))
+	}
+	for name, c := range map[string]credential{"SIGNET_PA_ADMIN": made.Admin, "SIGNET_PA_APP": made.Integ} {
+		if c.Password.Len() > 0 {
+			w.line(name, c.Username+":"+string(c.Password.Reveal()))
+		}
+	}
+	return w.err
+}
+
+// newID is 16 random bytes for what needs a name but no order.
+func newID() (id [16]byte) {
+	_, _ = rand.Read(id[:]) // never fails since Go 1.24
+	return id
+}

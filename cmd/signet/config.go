@@ -1,0 +1,231 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/internal/conf"
+	"github.com/signet-hsm/signet/internal/obs"
+	"github.com/signet-hsm/signet/tenant"
+)
+
+// Config is signet.yaml. Every field stands here with what it means and its
+// default; an unknown field refuses to start. Secrets are named, not written:
+// they come from a file or a file descriptor.
+type Config struct {
+	Listen   ListenConfig   `yaml:"listen"`
+	TLS      *TLSConfig     `yaml:"tls"` // may be left out only when all listeners are on loopback
+	Database DatabaseConfig `yaml:"database"`
+	HSM      HSMConfig      `yaml:"hsm"`
+	CA       CAConfig       `yaml:"ca"`
+	Tenants  []TenantConfig `yaml:"tenants"` // at least one
+	Log      LogConfig      `yaml:"log"`
+}
+
+// ListenConfig names the addresses, each host:port.
+type ListenConfig struct {
+	REST string `yaml:"rest"` // REST of both dialects and the device endpoints
+	GRPC string `yaml:"grpc"` // gRPC signet.v1
+	Ops  string `yaml:"ops"`  // /livez /readyz /metrics; empty = beside REST
+}
+
+// TLSConfig applies to both API listeners.
+type TLSConfig struct {
+	Certificate string `yaml:"certificate"` // PEM chain, leaf first
+	Key         string `yaml:"key"`         // PEM, readable by the owner only
+	ClientCA    string `yaml:"client_ca"`   // PEM; gRPC callers must show a certificate below it (mTLS)
+}
+
+// DatabaseConfig points to an external PostgreSQL.
+type DatabaseConfig struct {
+	URL      string             `yaml:"url"`       // postgres://user@host/db?sslmode=verify-full; must not hold a password
+	Password *conf.SecretSource `yaml:"password"`  // left out for peer or certificate authentication
+	MaxConns int                `yaml:"max_conns"` // 0 = 4 per CPU, at least 8
+}
+
+// HSMConfig names the token.
+type HSMConfig struct {
+	Module      string            `yaml:"module"`       // path of the PKCS#11 library
+	Env         map[string]string `yaml:"env"`          // environment the library reads, e.g. SOFTHSM2_CONF
+	TokenLabel  string            `yaml:"token_label"`  // exactly one token must carry it
+	TokenSerial string            `yaml:"token_serial"` // optional second check
+	PIN         conf.SecretSource `yaml:"pin"`
+	Lanes       int               `yaml:"lanes"` // logged-in sessions; 0 = 2 per CPU
+	KEK         string            `yaml:"kek"`   // label of the key-encryption key; empty = signet/1/_system/kek/main/0
+}
+
+// CAConfig names the issuer.
+type CAConfig struct {
+	IssuerChain     string `yaml:"issuer_chain"`     // PEM, issuer first, then up to the root; a ceremony's output
+	IssuerKey       string `yaml:"issuer_key"`       // label; empty = signet/1/_system/issuer/issuer/0
+	SignerAlgorithm string `yaml:"signer_algorithm"` // P-256 (default), P-384, RSA-3072, Ed25519
+}
+
+// TenantConfig is one realm.
+type TenantConfig struct {
+	ID       string `yaml:"id"`
+	Issuer   string `yaml:"issuer"`    // iss of its tokens
+	Audience string `yaml:"audience"`  // aud its tokens must carry
+	JWKSFile string `yaml:"jwks_file"` // exactly one of the two
+	JWKSURL  string `yaml:"jwks_url"`
+}
+
+// LogConfig is how to log, to standard error.
+type LogConfig struct {
+	Level  string `yaml:"level"`  // debug, info (default), warn, error
+	Format string `yaml:"format"` // json (default), text
+}
+
+const (
+	defaultKEK    = "signet/1/_system/kek/main/0"
+	defaultIssuer = "signet/1/_system/issuer/issuer/0"
+)
+
+func (c *Config) kekRef() (hsm.Ref, error)    { return labelOr(c.HSM.KEK, defaultKEK) }
+func (c *Config) issuerRef() (hsm.Ref, error) { return labelOr(c.CA.IssuerKey, defaultIssuer) }
+
+func labelOr(label, fallback string) (hsm.Ref, error) {
+	if label == "" {
+		label = fallback
+	}
+	return hsm.ParseRef(label)
+}
+
+// Validate reports everything that is wrong with c, without looking outside it.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
+
+	loopback := true
+	for _, l := range []struct {
+		name, addr string
+		optional   bool
+	}{{"listen.rest", c.Listen.REST, false}, {"listen.grpc", c.Listen.GRPC, false}, {"listen.ops", c.Listen.Ops, true}} {
+		if l.addr == "" && l.optional {
+			continue
+		}
+		host, _, err := net.SplitHostPort(l.addr)
+		if err != nil {
+			bad("%s: %q is not host:port", l.name, l.addr)
+			continue
+		}
+		if ip := net.ParseIP(host); l.name != "listen.ops" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			loopback = false
+		}
+	}
+	switch {
+	case c.TLS == nil && !loopback:
+		bad("tls: needed, since a listener is reachable from outside this machine")
+	case c.TLS != nil && (c.TLS.Certificate == "" || c.TLS.Key == ""):
+		bad("tls: certificate and key are both needed")
+	case c.TLS != nil && c.TLS.ClientCA == "" && !loopback:
+		bad("tls.client_ca: needed, since gRPC callers prove themselves by certificate")
+	}
+
+	if u, err := url.Parse(c.Database.URL); err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		bad("database.url: a postgres:// URL is needed") // the URL is not repeated: it may hold a password
+	} else if _, has := u.User.Password(); has || u.Query().Has("password") {
+		bad("database.url: must not hold a password; use database.password")
+	}
+	if c.Database.MaxConns < 0 {
+		bad("database.max_conns: must not be negative")
+	}
+
+	if c.HSM.Module == "" {
+		bad("hsm.module: the path of the PKCS#11 library is needed")
+	}
+	if c.HSM.TokenLabel == "" && c.HSM.TokenSerial == "" {
+		bad("hsm.token_label: a label or a serial is needed")
+	}
+	if err := c.HSM.PIN.Validate(); err != nil {
+		bad("hsm.pin: %w", err)
+	}
+	if c.HSM.Lanes < 0 {
+		bad("hsm.lanes: must not be negative")
+	}
+	if _, err := c.kekRef(); err != nil {
+		bad("hsm.kek: %w", err)
+	}
+	if c.CA.IssuerChain == "" {
+		bad("ca.issuer_chain: the PEM file of the issuer and its root is needed; `signet ceremony` writes it")
+	}
+	if _, err := c.issuerRef(); err != nil {
+		bad("ca.issuer_key: %w", err)
+	}
+	switch hsm.Algorithm(c.CA.SignerAlgorithm) {
+	case "", hsm.P256, hsm.P384, hsm.RSA3072, hsm.Ed25519:
+	default:
+		bad("ca.signer_algorithm: %q is none of P-256, P-384, RSA-3072, Ed25519", c.CA.SignerAlgorithm)
+	}
+	if c.Database.Password != nil {
+		if err := c.Database.Password.Validate(); err != nil {
+			bad("database.password: %w", err)
+		}
+	}
+
+	if len(c.Tenants) == 0 {
+		bad("tenants: at least one is needed")
+	}
+	seen := map[string]bool{}
+	for i, t := range c.Tenants {
+		at := fmt.Sprintf("tenants[%d]", i)
+		if _, err := tenant.Parse(t.ID); err != nil {
+			bad("%s.id: %w", at, err)
+		}
+		for _, k := range []string{"id " + t.ID, "issuer " + t.Issuer} {
+			if seen[k] {
+				bad("%s: %s is used twice", at, k)
+			}
+			seen[k] = true
+		}
+		if t.Issuer == "" || t.Audience == "" {
+			bad("%s: issuer and audience are needed", at)
+		}
+		if (t.JWKSFile == "") == (t.JWKSURL == "") {
+			bad("%s: exactly one of jwks_file and jwks_url is needed", at)
+		}
+	}
+	if err := (obs.Log{Level: c.Log.Level, Format: c.Log.Format}).Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// checkFiles reports files that Validate could only see the names of.
+func (c *Config) checkFiles() error {
+	var errs []error
+	files := []string{c.HSM.Module, c.CA.IssuerChain}
+	if c.TLS != nil {
+		files = append(files, c.TLS.Certificate, c.TLS.Key)
+		if c.TLS.ClientCA != "" {
+			files = append(files, c.TLS.ClientCA)
+		}
+	}
+	for _, t := range c.Tenants {
+		if t.JWKSFile != "" {
+			files = append(files, t.JWKSFile)
+		}
+	}
+	for _, f := range files {
+		if _, err := os.Stat(f); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func loadConfig(path string) (Config, error) {
+	c, err := conf.Load[Config](path)
+	if err != nil {
+		return Config{}, err
+	}
+	if err := c.Validate(); err != nil {
+		return Config{}, fmt.Errorf("%s:\n  %s", path, strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	}
+	return c, nil
+}

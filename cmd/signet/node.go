@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/signet-hsm/signet/api"
+	"github.com/signet-hsm/signet/api/ast"
+	"github.com/signet-hsm/signet/api/grpc"
+	"github.com/signet-hsm/signet/api/ops"
+	"github.com/signet-hsm/signet/api/powerauth"
+	"github.com/signet-hsm/signet/ca"
+	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/internal/pg"
+	"github.com/signet-hsm/signet/tenant"
+)
+
+const (
+	drainTimeout = 15 * time.Second
+	hsmFreshness = 30 * time.Second
+)
+
+// node is one serving process: its listeners are open from newNode on, so that
+// its addresses are known and a taken port is an error before anything else.
+type node struct {
+	p         *process
+	d         *domains
+	authority *ca.Authority
+	readiness *ops.Readiness
+
+	restListener, grpcListener, opsListener net.Listener
+	restServer, opsServer                   *http.Server
+	grpcServer                              *grpc.Server
+}
+
+func (p *process) newNode(ctx context.Context, d *domains) (_ *node, err error) {
+	n := &node{p: p, d: d}
+	defer func() {
+		if err != nil {
+			n.abandon()
+		}
+	}()
+	for _, t := range p.cfg.Tenants {
+		id, err := tenant.Parse(t.ID)
+		if err != nil {
+			return nil, err
+		}
+		if err := tenant.Ensure(ctx, d.pool, id); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.openAuthority(ctx); err != nil {
+		return nil, err
+	}
+	tlsConfig, err := p.cfg.TLS.load()
+	if err != nil {
+		return nil, err
+	}
+	if err := n.watch(); err != nil {
+		return nil, err
+	}
+	opsAPI, err := ops.New(ops.Config{Readiness: n.readiness, Metrics: p.registry})
+	if err != nil {
+		return nil, err
+	}
+
+	if n.restListener, err = net.Listen("tcp", p.cfg.Listen.REST); err != nil {
+		return nil, fmt.Errorf("listen.rest: %w", err)
+	}
+	if n.grpcListener, err = net.Listen("tcp", p.cfg.Listen.GRPC); err != nil {
+		return nil, fmt.Errorf("listen.grpc: %w", err)
+	}
+	parts, err := n.dialects()
+	if err != nil {
+		return nil, err
+	}
+	if p.cfg.Listen.Ops == "" {
+		parts = append(parts, opsAPI)
+	} else {
+		if n.opsListener, err = net.Listen("tcp", p.cfg.Listen.Ops); err != nil {
+			return nil, fmt.Errorf("listen.ops: %w", err)
+		}
+		if n.opsServer, err = api.NewServer(api.ServerConfig{Handler: api.Handler(opsAPI), Logger: p.log}); err != nil {
+			return nil, err
+		}
+	}
+	rest := api.ServerConfig{Handler: api.Handler(parts...), Logger: p.log}
+	if tlsConfig != nil {
+		rest.TLS = tlsConfig.rest
+	}
+	if n.restServer, err = api.NewServer(rest); err != nil {
+		return nil, err
+	}
+	grpcConfig := grpc.Config{
+		Authority: n.authority, Verifier: d.registrar, Realms: d.realms, Basic: d.basic,
+		Ready: n.readiness.Ready, Logger: p.log, Metrics: p.registry,
+	}
+	if tlsConfig != nil {
+		grpcConfig.TLS = tlsConfig.grpc
+	}
+	n.grpcServer, err = grpc.New(grpcConfig)
+	return n, err
+}
+
+func (n *node) openAuthority(ctx context.Context) error {
+	raw, err := os.ReadFile(n.p.cfg.CA.IssuerChain)
+	if err != nil {
+		return fmt.Errorf("ca.issuer_chain: %w", err)
+	}
+	chain, err := ca.ParseChain(raw)
+	if err != nil {
+		return fmt.Errorf("ca.issuer_chain: %w", err)
+	}
+	key, err := n.p.cfg.issuerRef()
+	if err != nil {
+		return err
+	}
+	n.authority, err = ca.New(ctx, ca.Config{
+		DB: n.d.pool, Token: n.d.token, Audit: n.d.audit, IssuerChain: chain, IssuerKey: key,
+		SignerAlgorithm: hsm.Algorithm(n.p.cfg.CA.SignerAlgorithm), Logger: n.p.log, Metrics: n.p.registry,
+	})
+	return err
+}
+
+func (n *node) dialects() ([]api.Part, error) {
+	a, err := ast.New(ast.Config{Signers: n.authority, Realms: n.d.realms, Logger: n.p.log, Metrics: n.p.registry})
+	if err != nil {
+		return nil, err
+	}
+	pa, err := powerauth.New(powerauth.Config{
+		Registrations: n.d.registrar, Basic: n.d.basic, Logger: n.p.log, Metrics: n.p.registry,
+	})
+	return []api.Part{a, pa}, err
+}
+
+// watch says what this node needs for its work. The HSM counts as good when it
+// answered lately, so that a probe does not cost it a call each time.
+func (n *node) watch() (err error) {
+	n.readiness, err = ops.NewReadiness(
+		ops.Check{Name: "database", Func: n.d.pool.Ping},
+		ops.Check{Name: "schema", Func: func(ctx context.Context) error {
+			pending, err := pg.Pending(ctx, n.d.pool)
+			if err == nil && pending > 0 {
+				err = fmt.Errorf("%d migrations are missing", pending)
+			}
+			return err
+		}},
+		ops.Check{Name: "hsm", Func: func(ctx context.Context) error {
+			if time.Since(n.d.token.LastGood()) < hsmFreshness {
+				return nil
+			}
+			return n.d.token.Check(ctx)
+		}},
+	)
+	return err
+}
+
+func (n *node) restAddr() string { return n.restListener.Addr().String() }
+func (n *node) grpcAddr() string { return n.grpcListener.Addr().String() }
+
+func (n *node) opsAddr() string {
+	if n.opsListener == nil {
+		return n.restAddr()
+	}
+	return n.opsListener.Addr().String()
+}
+
+// abandon closes what newNode opened, for a node that will not serve.
+func (n *node) abandon() {
+	for _, l := range []net.Listener{n.restListener, n.grpcListener, n.opsListener} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+}
+
+// serve blocks until ctx ends or a listener fails, then drains: what was
+// accepted is answered within drainTimeout.
+func (n *node) serve(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	serveHTTP := func(s *http.Server, l net.Listener) func() error {
+		return func() error {
+			var err error
+			if s.TLSConfig != nil {
+				err = s.ServeTLS(l, "", "")
+			} else {
+				err = s.Serve(l)
+			}
+			if errors.Is(err, http.ErrServerClosed) {
+				return nil
+			}
+			return err
+		}
+	}
+	g.Go(serveHTTP(n.restServer, n.restListener))
+	if n.opsServer != nil {
+		g.Go(serveHTTP(n.opsServer, n.opsListener))
+	}
+	g.Go(func() error { return n.grpcServer.Serve(ctx, n.grpcListener) })
+	g.Go(func() error {
+		<-ctx.Done()
+		n.readiness.Drain()
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		defer cancel()
+		err := n.restServer.Shutdown(drain)
+		if n.opsServer != nil {
+			err = errors.Join(err, n.opsServer.Shutdown(drain))
+		}
+		return err
+	})
+	return g.Wait()
+}
+
+type tlsConfigs struct{ rest, grpc *tls.Config }
+
+// load reads the certificate and the callers' CA; nil when TLS is off.
+func (c *TLSConfig) load() (*tlsConfigs, error) {
+	if c == nil {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.Certificate, c.Key)
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	base := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	out := &tlsConfigs{rest: base, grpc: base.Clone()}
+	if c.ClientCA != "" {
+		raw, err := os.ReadFile(c.ClientCA)
+		if err != nil {
+			return nil, fmt.Errorf("tls.client_ca: %w", err)
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(raw) {
+			return nil, fmt.Errorf("tls.client_ca: %s holds no certificate", c.ClientCA)
+		}
+		out.grpc.ClientCAs, out.grpc.ClientAuth = pool, tls.RequireAndVerifyClientCert
+	}
+	return out, nil
+}

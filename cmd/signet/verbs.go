@@ -1,0 +1,158 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/signet-hsm/signet/ceremony"
+	"github.com/signet-hsm/signet/internal/obs"
+	"github.com/signet-hsm/signet/internal/pg"
+)
+
+func configFlag(cmd *cobra.Command, into *string) {
+	cmd.Flags().StringVarP(into, "config", "c", "", "configuration file (signet.yaml)")
+	_ = cmd.MarkFlagRequired("config")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
+}
+
+// newProcess reads the configuration; what is wrong with it is the caller's to
+// mend.
+func newProcess(config string) (*process, error) {
+	c, err := loadConfig(config)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	log, err := obs.NewLogger(os.Stderr, obs.Log{Level: c.Log.Level, Format: c.Log.Format})
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return &process{cfg: c, log: log, registry: obs.NewRegistry(version)}, nil
+}
+
+func serveCommand() *cobra.Command {
+	var config string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve REST and gRPC until told to stop (SIGINT, SIGTERM)",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := newProcess(config)
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			s, err := p.openStores(ctx)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			d, err := p.openDomains(ctx, s)
+			if err != nil {
+				return err
+			}
+			n, err := p.newNode(ctx, d)
+			if err != nil {
+				return err
+			}
+			p.log.Info("serving", "version", version, "rest", n.restAddr(), "grpc", n.grpcAddr(), "ops", n.opsAddr())
+			return n.serve(ctx)
+		},
+	}
+	configFlag(cmd, &config)
+	return cmd
+}
+
+func checkCommand() *cobra.Command {
+	var config string
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration without starting: is it whole, are its files there?",
+		Long: `Reads the configuration strictly and looks for the files it names. Nothing is
+opened that would change anything: no database, no HSM, no login.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadConfig(config)
+			if err != nil {
+				return usageError{err}
+			}
+			if err := c.checkFiles(); err != nil {
+				return usageError{err}
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is good\n", config)
+			return nil
+		},
+	}
+	configFlag(cmd, &config)
+	return cmd
+}
+
+func migrateCommand() *cobra.Command {
+	var config string
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Bring the database up to this version",
+		Long: `Applies the migrations that the database lacks, each in a transaction of its
+own. Several may run at once: one works, the others wait.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := newProcess(config)
+			if err != nil {
+				return err
+			}
+			pool, err := p.openDatabase(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			n, err := pg.Migrate(cmd.Context(), pool)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d migrations applied\n", n)
+			return nil
+		},
+	}
+	configFlag(cmd, &config)
+	return cmd
+}
+
+func ceremonyCommand() *cobra.Command {
+	var config, plan, out string
+	cmd := &cobra.Command{
+		Use:   "ceremony",
+		Short: "Make the root and issuer keys and certificates that a reviewed plan describes, once",
+		Long: `Reads the plan whole and checks it, and that no key of its labels and no file of
+its outputs exists, before any key is made. Writes the root, the issuer chain
+and a hash-chained transcript to a new folder. Needs the HSM only.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := newProcess(config)
+			if err != nil {
+				return err
+			}
+			what, err := ceremony.Load(plan)
+			if err != nil {
+				return usageError{err}
+			}
+			t, err := p.openToken(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer t.Close()
+			if _, err := ceremony.Run(cmd.Context(), t, what, out); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "root, issuer chain and transcript written to %s\n", out)
+			return nil
+		},
+	}
+	configFlag(cmd, &config)
+	cmd.Flags().StringVar(&plan, "plan", "", "plan (YAML)")
+	cmd.Flags().StringVar(&out, "out", "", "folder for the outputs; must not exist")
+	for _, f := range []string{"plan", "out"} {
+		_ = cmd.MarkFlagRequired(f)
+	}
+	return cmd
+}
