@@ -37,10 +37,11 @@ type faults struct {
 	onInit        func() error                                // before C_SignInit
 	onLogin       func() error                                // before C_Login
 	onOpen        func() error                                // before C_OpenSession
-	onRandom      func()                                      // before C_GenerateRandom
+	onRandom      func(n int)                                 // before C_GenerateRandom
 	onCreate      func(template []*p11.Attribute) error       // before C_GenerateKey(Pair)
 	created       func() error                                // after it
 	onRead        func(a *p11.Attribute)                      // after C_GetAttributeValue
+	onGCM         func() error                                // before C_EncryptInit and C_DecryptInit
 }
 
 // set changes the hooks between calls.
@@ -175,9 +176,23 @@ func (f *faulty) FindObjectsFinal(s p11.SessionHandle) error {
 	return f.Cryptoki.FindObjectsFinal(s)
 }
 
+func (f *faulty) EncryptInit(s p11.SessionHandle, m []*p11.Mechanism, o p11.ObjectHandle) error {
+	if h := f.snapshot().onGCM; h != nil {
+		return h()
+	}
+	return f.Cryptoki.EncryptInit(s, m, o)
+}
+
+func (f *faulty) DecryptInit(s p11.SessionHandle, m []*p11.Mechanism, o p11.ObjectHandle) error {
+	if h := f.snapshot().onGCM; h != nil {
+		return h()
+	}
+	return f.Cryptoki.DecryptInit(s, m, o)
+}
+
 func (f *faulty) GenerateRandom(s p11.SessionHandle, n int) ([]byte, error) {
 	if h := f.snapshot().onRandom; h != nil {
-		h()
+		h(n)
 	}
 	f.gate.RLock()
 	defer f.gate.RUnlock()

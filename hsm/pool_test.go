@@ -69,8 +69,8 @@ func TestWaitEndsWithTheContext(t *testing.T) {
 	require.Positive(t, gather(t, reg, "signet_hsm_operation_seconds"))
 }
 
-// First come, first served: with one lane free at a time, callers are served in
-// the order in which they began to wait.
+// First come, first served: with one lane free, callers enter the module in the
+// order in which they began to wait. The length they ask for tells who is who.
 func TestLanesAreFair(t *testing.T) {
 	t.Parallel()
 	st, f := wrapped(t)
@@ -79,35 +79,32 @@ func TestLanesAreFair(t *testing.T) {
 	c.Lanes, c.Metrics = 2, reg
 	tok := softhsmtest.Open(t, c)
 	s := p256(t, tok)
-	entered, free := jam(f)
-	defer free()
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var order []int
-	start := func(n int) {
-		wg.Go(func() {
-			_ = tok.Random(context.Background(), make([]byte, 1)) // quick, so that one lane serves all
-			mu.Lock()
-			order = append(order, n)
-			mu.Unlock()
-		})
-	}
-	hold := make(chan struct{})
+	entered, gate := make(chan struct{}), make(chan struct{})
+	var order []int // only one lane moves: no two calls at once
+	f.set(func(f *faults) {
+		f.onInit = func() error {
+			entered <- struct{}{}
+			<-gate
+			return nil
+		}
+		f.onRandom = func(n int) { order = append(order, n) }
+	})
+	var held, wg sync.WaitGroup
 	for range 2 {
-		wg.Go(func() { _ = signOnce(context.Background(), s, "hold"); <-hold })
+		held.Go(func() { _ = signOnce(context.Background(), s, "hold") })
 		<-entered
 	}
-	for n := range 20 {
-		start(n)
-		require.Eventually(t, func() bool { return gather(t, reg, "signet_hsm_lanes_waiting") == float64(n+1) }, 5*time.Second, 100*time.Microsecond)
+	var want []int
+	for n := 1; n <= 20; n++ {
+		want = append(want, n)
+		wg.Go(func() { _ = tok.Random(context.Background(), make([]byte, n)) })
+		require.Eventually(t, func() bool { return gather(t, reg, "signet_hsm_lanes_waiting") == float64(n) }, 10*time.Second, 100*time.Microsecond)
 	}
-	f.set(func(f *faults) { f.onRandom = func() { time.Sleep(2 * time.Millisecond) } })
-	free()
-	close(hold)
+	gate <- struct{}{}
 	wg.Wait()
-	for n, got := range order { // two lanes: neighbours may swap, nobody is overtaken by two
-		require.InDelta(t, n, got, 2, "%v", order)
-	}
+	require.Equal(t, want, order)
+	gate <- struct{}{}
+	held.Wait()
 }
 
 func TestCloseUnderLoad(t *testing.T) {
