@@ -35,6 +35,7 @@ var layers = map[string]int{
 	"internal/envelope":  23,
 	"internal/outbox":    23,
 	"internal/arch":      20,
+	"internal/qr":        20,
 	"hsm":                30,
 	"otp":                30,
 	"signature":          30,
