@@ -247,8 +247,8 @@ func deviceKey(text string) (*ecdh.PublicKey, bool) {
 
 func (r *Registrar) removeBadKey(ctx context.Context, row *record) (won bool, err error) {
 	now := r.clock()
-	return r.apply(ctx, sqlSettle, []any{row.tenant.String(), row.id, row.revision, StateRemoved, row.failed, now},
-		row.event(now, "registration.exchange", "device", "device_key_invalid"))
+	return r.transit(ctx, sqlSettle, []any{row.tenant.String(), row.id, row.revision, StateRemoved, row.failed, now},
+		row.event(now, "registration.exchange", "device", "device_key_invalid"), row.told(StateRemoved, ""))
 }
 
 // move computes the keys, stores them and then seals the answer, which can not
@@ -274,10 +274,10 @@ func (r *Registrar) move(ctx context.Context, x *exchange, row *record, device *
 	e.Detail = map[string]any{
 		"version": x.protocol.String(), "platform": x.device.Platform, "status": state, "applicationVersion": x.version.Name,
 	}
-	won, err = r.apply(ctx, sqlExchange, []any{
+	won, err = r.transit(ctx, sqlExchange, []any{
 		row.tenant.String(), row.id, row.revision, state, x.device.ActivationName, x.device.Platform, x.device.DeviceInfo,
 		device.Bytes(), sealed, ctr[:], x.protocol.String(), now,
-	}, e)
+	}, e, row.told(state, ""))
 	if err != nil || !won {
 		return resp, false, err
 	}
@@ -287,8 +287,11 @@ func (r *Registrar) move(ctx context.Context, x *exchange, row *record, device *
 
 // masterSecret is the one ECDH of a registration's life.
 func (r *Registrar) masterSecret(ctx context.Context, row *record, device *ecdh.PublicKey) (master [16]byte, err error) {
-	var sealed []byte
-	if err := r.db.QueryRow(ctx, sqlServerPrivate, row.tenant.String(), row.id).Scan(&sealed); err != nil {
+	var (
+		sealed []byte
+		state  State
+	)
+	if err := r.db.QueryRow(ctx, sqlServerPrivate, row.tenant.String(), row.id).Scan(&sealed, &state); err != nil {
 		return master, pg.Unavailable(err)
 	}
 	scalar, err := r.envelope.Open(ctx, privateField(row.tenant, row.id), sealed)

@@ -70,7 +70,7 @@ func (r *Registrar) commit(ctx context.Context, t tenant.ID, p CommitParams, gue
 	if p.ExternalUserID != "" {
 		e.Detail = map[string]any{"externalUserId": p.ExternalUserID}
 	}
-	return r.apply(ctx, sqlSettle, []any{t.String(), row.id, row.revision, StateActive, 0, now}, e)
+	return r.transit(ctx, sqlSettle, []any{t.String(), row.id, row.revision, StateActive, 0, now}, e, row.told(StateActive, ""))
 }
 
 // failOTP counts a wrong OTP; the last one allowed removes the registration.
@@ -82,5 +82,9 @@ func (r *Registrar) failOTP(ctx context.Context, row *record, action, actor stri
 	}
 	e := row.event(now, action, actor, outcome)
 	e.Detail = map[string]any{"remainingAttempts": max(row.max-failed, 0)}
-	return r.apply(ctx, sqlSettle, []any{row.tenant.String(), row.id, row.revision, state, failed, now}, e)
+	args := []any{row.tenant.String(), row.id, row.revision, state, failed, now}
+	if state != row.state {
+		return r.transit(ctx, sqlSettle, args, e, row.told(state, ""))
+	}
+	return r.apply(ctx, sqlSettle, args, e)
 }

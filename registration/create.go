@@ -93,10 +93,10 @@ func (r *Registrar) create(ctx context.Context, t tenant.ID, p CreateParams) (Cr
 		if err != nil {
 			return Created{}, err
 		}
-		_, err = r.apply(ctx, sqlInsert, []any{
+		_, err = r.transit(ctx, sqlInsert, []any{
 			t.String(), id, p.App, p.UserID, code, p.OTPMode, hash, unique(p.Flags),
 			private.PublicKey().Bytes(), sealed, MaxFailedAttempts, expires, now,
-		}, event)
+		}, event, (&record{tenant: t, id: id, app: p.App, user: p.UserID}).told(StateCreated, ""))
 		switch {
 		case err == nil:
 			return Created{ID: id.String(), ActivationCode: code, QRCodeData: qr, ExpiresAt: expires}, nil

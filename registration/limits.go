@@ -65,15 +65,7 @@ func (p CreateParams) validate() error {
 	if !optionalText(p.OTP) { // the value is a secret and is not repeated
 		v = append(v, fault.Violation{Field: "otp", Hint: hintText})
 	}
-	if len(p.Flags) > MaxFlags {
-		return refuse(append(v, fault.Violation{Field: "flags", Hint: fmt.Sprintf("must have at most %d elements", MaxFlags)}))
-	}
-	for i, f := range p.Flags {
-		if !text(f) {
-			v = append(v, fault.Violation{Field: fmt.Sprintf("flags[%d]", i), Value: f, Hint: hintText})
-		}
-	}
-	return refuse(v)
+	return refuse(append(v, flagViolations(p.Flags)...))
 }
 
 func (p CommitParams) validate() error {

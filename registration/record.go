@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signet-hsm/signet/audit"
+	"github.com/signet-hsm/signet/internal/outbox"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -72,5 +73,17 @@ func (row *record) event(at time.Time, action, actor, outcome string) audit.Even
 	return audit.Event{
 		Tenant: row.tenant, At: at, Action: action, Actor: actor, Subject: row.id.String(),
 		UserID: row.user, AppID: row.app, Outcome: outcome,
+	}
+}
+
+// told is what the outside hears when the row moves to a state.
+func (row *record) told(to State, blockedReason string) outbox.Event {
+	data := map[string]any{"status": string(to)}
+	if blockedReason != "" {
+		data["blockedReason"] = blockedReason
+	}
+	return outbox.Event{
+		Tenant: row.tenant, Kind: outbox.RegistrationChanged,
+		App: row.app, User: row.user, Registration: row.id.String(), Data: data,
 	}
 }

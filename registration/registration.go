@@ -17,6 +17,7 @@ import (
 	"github.com/signet-hsm/signet/app"
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/internal/envelope"
+	"github.com/signet-hsm/signet/internal/outbox"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/signature"
 	"github.com/signet-hsm/signet/tenant"
@@ -57,6 +58,7 @@ type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
 var _ DB = (*pgxpool.Pool)(nil)
@@ -67,6 +69,7 @@ type Config struct {
 	Apps     *app.Registry
 	Envelope *envelope.Keyring
 	Audit    *audit.Log
+	Outbox   outbox.Queue // told of every change of state; nil: outbox.Discard
 
 	Validity  time.Duration // how long a registration may be in progress; 0: DefaultValidity
 	CacheSize int           // registrations whose keys are held ready; 0: 100,000 (about 50 MB)
@@ -92,6 +95,7 @@ type Registrar struct {
 	apps     *app.Registry
 	envelope *envelope.Keyring
 	audit    *audit.Log
+	outbox   outbox.Queue
 	validity time.Duration
 	now      func() time.Time
 	log      *slog.Logger
@@ -104,6 +108,9 @@ type Registrar struct {
 func New(c Config) (*Registrar, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
+	}
+	if c.Outbox == nil {
+		c.Outbox = outbox.Discard
 	}
 	if c.Validity == 0 {
 		c.Validity = DefaultValidity
@@ -122,7 +129,7 @@ func New(c Config) (*Registrar, error) {
 		return nil, err
 	}
 	return &Registrar{
-		db: c.DB, apps: c.Apps, envelope: c.Envelope, audit: c.Audit,
+		db: c.DB, apps: c.Apps, envelope: c.Envelope, audit: c.Audit, outbox: c.Outbox,
 		validity: c.Validity, now: c.Now, log: c.Logger, metrics: m,
 		keys:    newKeyCache(c.CacheSize, m),
 		hashing: make(chan struct{}, runtime.GOMAXPROCS(0)),
@@ -146,14 +153,38 @@ func (r *Registrar) apply(ctx context.Context, sql string, args []any, e audit.E
 	return tag.RowsAffected() == 1, nil
 }
 
+// transit is apply for a statement that changes the state: the world is told of
+// it in the same transaction, which holds nothing but statements.
+func (r *Registrar) transit(ctx context.Context, sql string, args []any, e audit.Event, told outbox.Event) (won bool, err error) {
+	event, err := r.audit.Args(e)
+	if err != nil {
+		return false, err
+	}
+	args = append(args, event...)
+	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		if won = tag.RowsAffected() == 1; !won {
+			return nil
+		}
+		return r.outbox.AddTx(ctx, tx, told)
+	})
+	if err != nil {
+		return false, pg.Unavailable(err)
+	}
+	return won, nil
+}
+
 // expire writes REMOVED for a registration that was in progress for too long.
 // Losing the race is fine: whoever won has changed it, and the caller reads again
 // or answers what is true either way.
 func (r *Registrar) expire(ctx context.Context, row *record) error {
 	now := r.clock()
-	won, err := r.apply(ctx, sqlSettle, []any{
+	won, err := r.transit(ctx, sqlSettle, []any{
 		row.tenant.String(), row.id, row.revision, StateRemoved, row.failed, now,
-	}, row.event(now, "registration.expire", "system", "expired"))
+	}, row.event(now, "registration.expire", "system", "expired"), row.told(StateRemoved, ""))
 	if err != nil {
 		return fmt.Errorf("expire: %w", err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/envelope"
+	"github.com/signet-hsm/signet/internal/outbox"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/internal/pg/pgtest"
 	"github.com/signet-hsm/signet/registration"
@@ -50,6 +51,7 @@ type world struct {
 	metrics *prometheus.Registry
 	version map[tenant.ID]app.Version
 	master  map[tenant.ID][]byte
+	outbox  outbox.Queue
 	skew    atomic.Int64
 }
 
@@ -105,7 +107,7 @@ func (w *world) apps(db *pgxpool.Pool) *app.Registry {
 // newNode is another process: it shares the database and the HSM, no cache.
 func (w *world) newNode(db *pgxpool.Pool, m prometheus.Registerer) *registration.Registrar {
 	r, err := registration.New(registration.Config{
-		DB: db, Apps: w.apps(db), Envelope: w.keyring(db), Audit: w.audit, Now: w.now, Metrics: m,
+		DB: db, Apps: w.apps(db), Envelope: w.keyring(db), Audit: w.audit, Outbox: w.outbox, Now: w.now, Metrics: m,
 	})
 	require.NoError(w.tb, err)
 	return r

@@ -19,7 +19,16 @@ where tenant_id = $1 and app_id = $2 and user_id = $3 and state in ('CREATED', '
 where tenant_id = $1 and user_id = $2 and app_id = any($3) and state <> 'REMOVED'
 order by created_at desc, id limit $4`
 
-	sqlServerPrivate = `select server_private_sealed from registration where tenant_id = $1 and id = $2`
+	sqlActive = `select ` + columns + ` from registration
+where tenant_id = $1 and user_id = $2 and app_id = any($3) and state = 'ACTIVE'
+    and ($4 = '' or $4 = any(flags)) and ($5::uuid is null or id = $5)
+order by created_at desc, id limit $6`
+
+	sqlServerPrivate = `select server_private_sealed, state from registration where tenant_id = $1 and id = $2`
+
+	// Of all tenants: what the sweeper has to expire.
+	sqlStale = `select tenant_id, id, app_id, user_id, state, failed_attempts, revision from registration
+where state in ('CREATED', 'PENDING_COMMIT') and expires_at <= $1 order by expires_at limit $2`
 
 	// What a verification needs, and nothing else: this is read for each.
 	sqlHot = `select app_id, user_id, state, flags, master_secret_sealed, ctr_data, counter,
@@ -53,6 +62,22 @@ var (
     where tenant_id = $1 and id = $2 and revision = $3
     returning id
 ) ` + audit.After("moved", 7)
+
+	// By an application tier; $6 forgets the failed attempts.
+	sqlChange = `with moved as (
+    update registration set state = $4, blocked_reason = $5,
+        failed_attempts = case when $6 then 0 else failed_attempts end,
+        failed_possession = case when $6 then 0 else failed_possession end,
+        revision = revision + 1, changed_at = $7
+    where tenant_id = $1 and id = $2 and revision = $3
+    returning id
+) ` + audit.After("moved", 8)
+
+	sqlFlags = `with moved as (
+    update registration set flags = $4, revision = revision + 1
+    where tenant_id = $1 and id = $2 and revision = $3
+    returning id
+) ` + audit.After("moved", 5)
 
 	sqlVerdict = `with moved as (
     update registration set state = $4, ctr_data = $5, counter = $6, failed_attempts = $7, failed_possession = $8,

@@ -203,11 +203,16 @@ func (r *Registrar) judgeInactive(ctx context.Context, j *judgement) error {
 	j.verdict.Status, j.outcome = h.state, outcomeState
 	if h.state.inProgress() && !r.now().Before(h.expiresAt) {
 		j.verdict.Status = StateRemoved
-		return r.expire(ctx, &record{
-			tenant: h.tenant, id: h.id, app: h.app, user: h.user, failed: h.failed, revision: h.revision,
-		})
+		return r.expire(ctx, h.record())
 	}
 	return nil
+}
+
+// record is the part of the row that hot has.
+func (h *hot) record() *record {
+	return &record{
+		tenant: h.tenant, id: h.id, app: h.app, user: h.user, state: h.state, failed: h.failed, revision: h.revision,
+	}
 }
 
 // settle makes the judgement durable: one statement, one round trip. It reports
@@ -226,12 +231,16 @@ func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
 		return err == nil, err
 	}
 	n := j.next
-	return r.apply(ctx, sqlVerdict, []any{
+	args := []any{
 		h.tenant.String(),
 		pgtype.UUID{Bytes: h.id, Valid: true},
 		h.revision, string(n.state), n.ctr[:], n.counter, n.failed, n.failedPossession,
 		n.blocked, j.req.Header.Version.String(), now,
-	}, e)
+	}
+	if n.state != h.state {
+		return r.transit(ctx, sqlVerdict, args, e, h.record().told(n.state, *n.blocked))
+	}
+	return r.apply(ctx, sqlVerdict, args, e)
 }
 
 // detail is what an auditor may know, as JSON: no secret, and what was signed as
