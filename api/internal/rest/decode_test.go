@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/stretchr/testify/require"
+
+	"github.com/signet-hsm/signet/fault"
 )
 
 // FuzzScan compares the scanner with a real decoder on everything that is valid
@@ -78,4 +80,50 @@ func BenchmarkDecode(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// Whatever the bytes: no panic, and a refusal names a field and never more than a
+// name of it.
+func FuzzDecode(f *testing.F) {
+	for _, s := range []string{
+		`{"method":"POST","uriId":"/x","authHeader":"y"}`, `{"queryParams":{"a":"b"},"requestBody":null}`,
+		`{"method":null}`, `{"Method":1}`, `{"a":1,"a":2}`, "{\"a\xff\":1}", `{"queryParams":{"a":1}}`, `{"queryParams":{"":{"":[]}}}`, ``,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		hr := httptest.NewRequest(http.MethodPost, "/", nil)
+		hr.Header.Set("Content-Type", "application/json")
+		_, err := Decode[checkBody](&Request{http: hr, body: b}, "requestBody", "queryParams")
+		if err == nil {
+			require.True(t, jsontext.Value(b).IsValid())
+			return
+		}
+		require.ErrorIs(t, err, ErrRequest)
+		v := fault.Of(err).Violations
+		require.Len(t, v, 1)
+		require.NotEmpty(t, v[0].Field)
+		require.LessOrEqual(t, len(v[0].Field), maxFieldName+3)
+		require.Nil(t, v[0].Value)
+	})
+}
+
+func FuzzAuthorization(f *testing.F) {
+	for _, s := range []string{"Bearer abc", "Basic dTpw", "basic dTpw", "Basic  dTpw=", "Basic", "", "Basic dTpw\n", "Bearer ", "Basic OjpwOg=="} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		h := http.Header{"Authorization": {s}}
+		token, bearer := Bearer(h)
+		user, password, basic := Basic(h)
+		require.False(t, bearer && basic)
+		require.True(t, bearer || token == "")
+		if basic {
+			require.NotContains(t, user, ":")
+			again := httptest.NewRequest(http.MethodGet, "/", nil)
+			again.SetBasicAuth(user, password)
+			u, p, ok := Basic(again.Header)
+			require.True(t, ok && u == user && p == password)
+		}
+	})
 }
