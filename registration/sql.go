@@ -81,7 +81,7 @@ var (
 
 	sqlVerdict = `with moved as (
     update registration set state = $4, ctr_data = $5, counter = $6, failed_attempts = $7, failed_possession = $8,
-        blocked_reason = $9, version = $10, revision = revision + 1,
+        blocked_reason = $9, version = coalesce($10, version), revision = revision + 1,
         changed_at = case when state = $4 then changed_at else $11 end, last_used_at = $11
     where tenant_id = $1 and id = $2 and revision = $3
     returning id

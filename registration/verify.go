@@ -2,22 +2,14 @@ package registration
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/signet-hsm/signet/app"
-	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/signature"
@@ -40,7 +32,7 @@ type Verdict struct {
 	Valid   bool
 	ID      string           // the registration that the header names, lower case
 	Status  State            // after the verdict; StateRemoved for an unknown registration
-	Factors signature.Factor // as the header says
+	Factors signature.Factor // as the header says; offline: what signed, or PossessionKnowledge
 
 	// The rest is filled only when a signature was judged, that is when the
 	// registration was ACTIVE: nothing is told of the others.
@@ -89,12 +81,39 @@ func (r *Registrar) verify(ctx context.Context, t tenant.ID, req VerifyRequest) 
 	if req.Method == "GET" {
 		req.Body = signature.NormalizeGET(req.Query)
 	}
+	version := req.Header.Version.String()
+	return r.decide(ctx, t, id, &attempt{
+		apps: req.Apps, actor: req.Actor, action: "registration.verify", factors: req.Header.Factors,
+		key: &req.Header.ApplicationKey, version: &version,
+		match: func(k *signature.Keys, secret []byte, ctr signature.Counter) (signature.Match, bool) {
+			return k.Verify(&req.Header, signature.Request{
+				Method: req.Method, URIID: req.URIID, Body: req.Body, Secret: secret,
+			}, ctr, lookAhead)
+		},
+		detail: req.detail,
+	})
+}
+
+// attempt is one signature to judge, online or offline.
+type attempt struct {
+	apps    []string
+	actor   string
+	action  string
+	factors signature.Factor // what a wrong one counts as
+	key     *[16]byte        // the application key that the request names; nil offline
+	version *string          // of the protocol; nil leaves what is stored
+	match   func(k *signature.Keys, secret []byte, ctr signature.Counter) (signature.Match, bool)
+	detail  func(b []byte) []byte // appends members of the audit detail
+}
+
+// decide reads, judges and stores until nothing came between.
+func (r *Registrar) decide(ctx context.Context, t tenant.ID, id uuid.UUID, a *attempt) (Verdict, string, error) {
 	for ; ; r.metrics.retries.Inc() {
 		h, err := r.readHot(ctx, t, id)
 		if err != nil {
 			return Verdict{}, "", err
 		}
-		j := judgement{req: &req, hot: h, verdict: Verdict{ID: id.String(), Factors: req.Header.Factors}}
+		j := judgement{attempt: a, hot: h, verdict: Verdict{ID: id.String(), Factors: a.factors}}
 		if err := r.judge(ctx, &j); err != nil {
 			return Verdict{}, "", err
 		}
@@ -135,151 +154,4 @@ func (r *Registrar) readHot(ctx context.Context, t tenant.ID, id uuid.UUID) (*ho
 	h.found = true
 	copy(h.ctr[:], ctr)
 	return h, nil
-}
-
-// judgement is one pass of reading, deciding and writing.
-type judgement struct {
-	req     *VerifyRequest
-	hot     *hot
-	verdict Verdict
-	outcome string
-	next    *standing // what to store; nil: only the event
-	offset  int       // counters skipped, of a match
-}
-
-// judge decides; it reads caches and computes, and holds no lock.
-func (r *Registrar) judge(ctx context.Context, j *judgement) error {
-	h := j.hot
-	if !h.found || !slices.Contains(j.req.Apps, h.app) {
-		j.verdict.Status, j.outcome = StateRemoved, outcomeUnknown
-		return nil
-	}
-	if h.state != StateActive {
-		return r.judgeInactive(ctx, j)
-	}
-	roles, err := r.apps.Roles(ctx, h.tenant, h.app)
-	if err != nil {
-		return err
-	}
-	v, err := r.apps.ByKey(ctx, j.req.Header.ApplicationKey)
-	known := err == nil && v.Supported && v.Tenant == h.tenant && v.App == h.app
-	if err != nil && !errors.Is(err, app.ErrNotFound) {
-		return err
-	}
-	var next standing
-	switch {
-	case h.spent(): // only when the limit was lowered: nothing is judged any more
-		next, j.outcome = h.block(), outcomeSpent
-	case !known:
-		next, j.outcome = h.fail(j.req.Header.Factors), outcomeApp
-	default:
-		keys, err := r.keysOf(ctx, h.tenant, h.id, h.sealed)
-		if err != nil {
-			return err
-		}
-		m, ok := keys.Verify(&j.req.Header, signature.Request{
-			Method: j.req.Method, URIID: j.req.URIID, Body: j.req.Body, Secret: v.Secret.Reveal(),
-		}, h.ctr, lookAhead)
-		if ok {
-			next, j.outcome, j.offset = h.pass(m), outcomeOK, m.Offset
-		} else {
-			next, j.outcome = h.fail(j.req.Header.Factors), outcomeMismatch
-		}
-		j.verdict.Valid = ok
-	}
-	j.next = &next
-	j.verdict.Judged = true
-	j.verdict.Status, j.verdict.RemainingAttempts = next.state, next.remaining()
-	j.verdict.UserID, j.verdict.App, j.verdict.Roles, j.verdict.Flags = h.user, h.app, roles, h.flags
-	if next.blocked != nil {
-		j.verdict.BlockedReason = *next.blocked
-	}
-	return nil
-}
-
-// judgeInactive answers the state alone, after the lazy expiry.
-func (r *Registrar) judgeInactive(ctx context.Context, j *judgement) error {
-	h := j.hot
-	j.verdict.Status, j.outcome = h.state, outcomeState
-	if h.state.inProgress() && !r.now().Before(h.expiresAt) {
-		j.verdict.Status = StateRemoved
-		return r.expire(ctx, h.record())
-	}
-	return nil
-}
-
-// record is the part of the row that hot has.
-func (h *hot) record() *record {
-	return &record{
-		tenant: h.tenant, id: h.id, app: h.app, user: h.user, state: h.state, failed: h.failed, revision: h.revision,
-	}
-}
-
-// settle makes the judgement durable: one statement, one round trip. It reports
-// false when the registration was changed since it was read.
-func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
-	h, now := j.hot, r.clock()
-	e := audit.Event{
-		Tenant: h.tenant, At: now, Action: "registration.verify", Actor: j.req.Actor, Subject: h.id.String(),
-		Outcome: j.outcome, JSON: j.detail(),
-	}
-	if h.found { // also for a caller who may not see it: the tenant's auditor may
-		e.UserID, e.AppID = h.user, h.app
-	}
-	if j.next == nil {
-		err := r.audit.RecordTx(ctx, r.db, e)
-		return err == nil, err
-	}
-	n := j.next
-	args := []any{
-		h.tenant.String(),
-		pgtype.UUID{Bytes: h.id, Valid: true},
-		h.revision, string(n.state), n.ctr[:], n.counter, n.failed, n.failedPossession,
-		n.blocked, j.req.Header.Version.String(), now,
-	}
-	if n.state != h.state {
-		return r.transit(ctx, sqlVerdict, args, e, h.record().told(n.state, *n.blocked))
-	}
-	return r.apply(ctx, sqlVerdict, args, e)
-}
-
-// detail is what an auditor may know, as JSON: no secret, and what was signed as
-// a hash. It is written by hand because it is written for every verdict.
-func (j *judgement) detail() []byte {
-	h := &j.req.Header
-	b := make([]byte, 0, 320)
-	b = append(b, `{"version":"`...)
-	b = append(b, h.Version.String()...)
-	b = append(b, `","type":"`...)
-	b = append(b, strings.ToUpper(h.Factors.String())...)
-	b = append(b, `","method":"`...)
-	b = append(b, j.req.Method...) // one of four
-	b = append(b, `","uriId":`...)
-	b, _ = jsontext.AppendQuote(b, j.req.URIID) // fails for bad UTF-8 only, which validate refused
-	b = append(b, `,"dataHash":"`...)
-	sum := dataHash(j.req)
-	b = hex.AppendEncode(b, sum[:])
-	b = append(b, '"')
-	if n := j.next; n != nil {
-		b = append(b, `,"status":"`...)
-		b = append(b, n.state...)
-		b = append(b, `","counter":`...)
-		b = strconv.AppendInt(b, n.counter, 10)
-		b = append(b, `,"remainingAttempts":`...)
-		b = strconv.AppendInt(b, int64(n.remaining()), 10)
-	}
-	if j.verdict.Valid {
-		b = append(b, `,"skipped":`...)
-		b = strconv.AppendInt(b, int64(j.offset), 10)
-	}
-	return append(b, '}')
-}
-
-// dataHash is SHA-256 of the signed data without its last element, the
-// application secret.
-func dataHash(r *VerifyRequest) [32]byte {
-	var buf [512]byte
-	return sha256.Sum256(signature.AppendBaseString(buf[:0], signature.Request{
-		Method: r.Method, URIID: r.URIID, Nonce: r.Header.Nonce[:], Body: r.Body,
-	}))
 }

@@ -1,0 +1,4 @@
+package registration
+
+// OfflineDigits lets the fuzzer at the parser.
+var OfflineDigits = offlineDigits

@@ -1,0 +1,180 @@
+package registration
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/signet-hsm/signet/app"
+	"github.com/signet-hsm/signet/audit"
+	"github.com/signet-hsm/signet/signature"
+)
+
+// judgement is one pass of reading, deciding and writing.
+type judgement struct {
+	*attempt
+	hot     *hot
+	verdict Verdict
+	outcome string
+	next    *standing // what to store; nil: only the event
+	offset  int       // counters skipped, of a match
+}
+
+// judge decides; it reads caches and computes, and holds no lock.
+func (r *Registrar) judge(ctx context.Context, j *judgement) error {
+	h := j.hot
+	if !h.found || !slices.Contains(j.apps, h.app) {
+		j.verdict.Status, j.outcome = StateRemoved, outcomeUnknown
+		return nil
+	}
+	if h.state != StateActive {
+		return r.judgeInactive(ctx, j)
+	}
+	roles, err := r.apps.Roles(ctx, h.tenant, h.app)
+	if err != nil {
+		return err
+	}
+	secret, known, err := r.secretOf(ctx, j)
+	if err != nil {
+		return err
+	}
+	var next standing
+	switch {
+	case h.spent(): // only when the limit was lowered: nothing is judged any more
+		next, j.outcome = h.block(), outcomeSpent
+	case !known:
+		next, j.outcome = h.fail(j.factors), outcomeApp
+	default:
+		keys, err := r.keysOf(ctx, h.tenant, h.id, h.sealed)
+		if err != nil {
+			return err
+		}
+		m, ok := j.match(keys, secret, h.ctr)
+		if ok {
+			next, j.outcome, j.offset = h.pass(m), outcomeOK, m.Offset
+			j.verdict.Factors = m.Factors
+		} else {
+			next, j.outcome = h.fail(j.factors), outcomeMismatch
+		}
+		j.verdict.Valid = ok
+	}
+	j.next = &next
+	j.verdict.Judged = true
+	j.verdict.Status, j.verdict.RemainingAttempts = next.state, next.remaining()
+	j.verdict.UserID, j.verdict.App, j.verdict.Roles, j.verdict.Flags = h.user, h.app, roles, h.flags
+	if next.blocked != nil {
+		j.verdict.BlockedReason = *next.blocked
+	}
+	return nil
+}
+
+// secretOf is the application secret of the key that the request names; known is
+// false for a key that is not a supported one of the registration's application.
+func (r *Registrar) secretOf(ctx context.Context, j *judgement) (secret []byte, known bool, err error) {
+	if j.key == nil {
+		return []byte(signature.OfflineSecret), true, nil
+	}
+	v, err := r.apps.ByKey(ctx, *j.key)
+	if err != nil && !errors.Is(err, app.ErrNotFound) {
+		return nil, false, err
+	}
+	known = err == nil && v.Supported && v.Tenant == j.hot.tenant && v.App == j.hot.app
+	return v.Secret.Reveal(), known, nil
+}
+
+// judgeInactive answers the state alone, after the lazy expiry.
+func (r *Registrar) judgeInactive(ctx context.Context, j *judgement) error {
+	h := j.hot
+	j.verdict.Status, j.outcome = h.state, outcomeState
+	if h.state.inProgress() && !r.now().Before(h.expiresAt) {
+		j.verdict.Status = StateRemoved
+		return r.expire(ctx, h.record())
+	}
+	return nil
+}
+
+// record is the part of the row that hot has.
+func (h *hot) record() *record {
+	return &record{
+		tenant: h.tenant, id: h.id, app: h.app, user: h.user, state: h.state, failed: h.failed, revision: h.revision,
+	}
+}
+
+// settle makes the judgement durable: one statement, one round trip. It reports
+// false when the registration was changed since it was read.
+func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
+	h, now := j.hot, r.clock()
+	e := audit.Event{
+		Tenant: h.tenant, At: now, Action: j.action, Actor: j.actor, Subject: h.id.String(),
+		Outcome: j.outcome, JSON: j.detailJSON(),
+	}
+	if h.found { // also for a caller who may not see it: the tenant's auditor may
+		e.UserID, e.AppID = h.user, h.app
+	}
+	if j.next == nil {
+		err := r.audit.RecordTx(ctx, r.db, e)
+		return err == nil, err
+	}
+	n := j.next
+	args := []any{
+		h.tenant.String(),
+		pgtype.UUID{Bytes: h.id, Valid: true},
+		h.revision, string(n.state), n.ctr[:], n.counter, n.failed, n.failedPossession,
+		n.blocked, j.version, now,
+	}
+	if n.state != h.state {
+		return r.transit(ctx, sqlVerdict, args, e, h.record().told(n.state, *n.blocked))
+	}
+	return r.apply(ctx, sqlVerdict, args, e)
+}
+
+// detailJSON is what an auditor may know, as JSON: no secret, and what was signed as
+// a hash. It is written by hand because it is written for every verdict.
+func (j *judgement) detailJSON() []byte {
+	b := make([]byte, 0, 320)
+	b = append(b, `{"type":"`...)
+	b = append(b, strings.ToUpper(j.verdict.Factors.String())...)
+	b = append(b, `",`...)
+	b = j.detail(b)
+	if n := j.next; n != nil {
+		b = append(b, `,"status":"`...)
+		b = append(b, n.state...)
+		b = append(b, `","counter":`...)
+		b = strconv.AppendInt(b, n.counter, 10)
+		b = append(b, `,"remainingAttempts":`...)
+		b = strconv.AppendInt(b, int64(n.remaining()), 10)
+	}
+	if j.verdict.Valid {
+		b = append(b, `,"skipped":`...)
+		b = strconv.AppendInt(b, int64(j.offset), 10)
+	}
+	return append(b, '}')
+}
+
+// detail appends what the request says of itself.
+func (r *VerifyRequest) detail(b []byte) []byte {
+	b = append(b, `"version":"`...)
+	b = append(b, r.Header.Version.String()...)
+	b = append(b, `","method":"`...)
+	b = append(b, r.Method...) // one of four
+	b = append(b, `","uriId":`...)
+	b, _ = jsontext.AppendQuote(b, r.URIID) // fails for bad UTF-8 only, which validate refused
+	b = append(b, `,"dataHash":"`...)
+	sum := dataHash(signature.Request{Method: r.Method, URIID: r.URIID, Nonce: r.Header.Nonce[:], Body: r.Body})
+	b = hex.AppendEncode(b, sum[:])
+	return append(b, '"')
+}
+
+// dataHash is SHA-256 of the signed data without its last element, the
+// application secret.
+func dataHash(r signature.Request) [32]byte {
+	var buf [512]byte
+	return sha256.Sum256(signature.AppendBaseString(buf[:0], r))
+}
