@@ -2,10 +2,6 @@ package registration
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -97,15 +93,5 @@ func (r *Registrar) signPersonalized(ctx context.Context, t tenant.ID, id string
 	case state != StateActive:
 		return nil, ErrChange
 	}
-	scalar, err := r.envelope.Open(ctx, privateField(t, key), sealed)
-	if err != nil {
-		return nil, err
-	}
-	defer scalar.Wipe()
-	private, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), scalar.Reveal())
-	if err != nil {
-		return nil, fmt.Errorf("%w: server key", errStored)
-	}
-	digest := sha256.Sum256(data)
-	return ecdsa.SignASN1(rand.Reader, private, digest[:])
+	return r.signAs(ctx, t, key, sealed, data)
 }

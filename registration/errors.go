@@ -24,7 +24,15 @@ var (
 	ErrDecrypt      = fault.New(fault.Invalid, "ERR0018", "request can not be decrypted")
 	ErrRequest      = fault.New(fault.Invalid, "ERR0024", "request is not valid")
 	ErrOTP          = fault.New(fault.Invalid, "ERR0031", "activation OTP is not valid")
-	ErrTemporaryKey = fault.New(fault.Invalid, "ERR0045", "temporary keys (protocol 3.3) are not available here")
+	ErrTemporaryKey = fault.New(fault.Invalid, "ERR0045", "temporary key is unknown or can not be made")
+)
+
+// What a device's own signature is refused with.
+var (
+	// ErrSignature: wrong, or of a registration that is unknown or not ACTIVE.
+	ErrSignature = fault.New(fault.Unauthenticated, "POWER_AUTH_SIGNATURE_INVALID", "the signature is not valid")
+	// ErrSignatureType: the endpoint does not take these factors.
+	ErrSignatureType = fault.New(fault.Unauthenticated, "POWER_AUTH_SIGNATURE_TYPE_INVALID", "the signature type is not allowed here")
 )
 
 // errStored is a row that no code of ours has written.

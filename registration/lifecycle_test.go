@@ -176,10 +176,6 @@ func TestKeyExchangeErrors(t *testing.T) {
 		change func(*device)
 		code   string
 	}{
-		"temporary keys": {want: registration.ErrTemporaryKey, change: func(d *device) {
-			d.tamper = nil
-			d.protocol = signature.V33
-		}},
 		"old timestamp": {want: registration.ErrRequest, change: func(d *device) {
 			d.now = func() time.Time { return w.now().Add(-registration.MaxClockSkew - time.Second) }
 		}},
@@ -232,12 +228,7 @@ func TestKeyExchangeErrors(t *testing.T) {
 			if name == "unasked OTP" {
 				otp = "12345"
 			}
-			var req registration.ActivateRequest
-			if d.protocol == signature.V33 { // the device would need a temporary key to seal
-				req.Header = signature.EncryptionHeader{ApplicationKey: w.version[alpha].Key, Version: signature.V33}
-			} else {
-				req, _, _ = d.request(code, otp)
-			}
+			req, _, _ := d.request(code, otp)
 			_, err := w.node.Activate(ctx, req)
 			require.ErrorIs(t, err, s.want)
 		})

@@ -71,6 +71,11 @@ type Config struct {
 	Audit    *audit.Log
 	Outbox   outbox.Queue // told of every change of state; nil: outbox.Discard
 
+	// Custom resolves activations of type CUSTOM; nil refuses them.
+	Custom ActivationProvider
+	// VaultBiometry lets a signature with biometry unlock the vault as well.
+	VaultBiometry bool
+
 	Validity  time.Duration // how long a registration may be in progress; 0: DefaultValidity
 	CacheSize int           // registrations whose keys are held ready; 0: 100,000 (about 50 MB)
 	Now       func() time.Time
@@ -96,6 +101,8 @@ type Registrar struct {
 	envelope *envelope.Keyring
 	audit    *audit.Log
 	outbox   outbox.Queue
+	provider ActivationProvider
+	vaultBio bool
 	validity time.Duration
 	now      func() time.Time
 	log      *slog.Logger
@@ -130,7 +137,7 @@ func New(c Config) (*Registrar, error) {
 	}
 	return &Registrar{
 		db: c.DB, apps: c.Apps, envelope: c.Envelope, audit: c.Audit, outbox: c.Outbox,
-		validity: c.Validity, now: c.Now, log: c.Logger, metrics: m,
+		provider: c.Custom, vaultBio: c.VaultBiometry, validity: c.Validity, now: c.Now, log: c.Logger, metrics: m,
 		keys:    newKeyCache(c.CacheSize, m),
 		hashing: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}, nil

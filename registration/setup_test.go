@@ -52,7 +52,10 @@ type world struct {
 	version map[tenant.ID]app.Version
 	master  map[tenant.ID][]byte
 	outbox  outbox.Queue
-	skew    atomic.Int64
+	custom  registration.ActivationProvider
+
+	vaultBiometry bool
+	skew          atomic.Int64
 }
 
 func newWorld(tb testing.TB) *world {
@@ -108,6 +111,7 @@ func (w *world) apps(db *pgxpool.Pool) *app.Registry {
 func (w *world) newNode(db *pgxpool.Pool, m prometheus.Registerer) *registration.Registrar {
 	r, err := registration.New(registration.Config{
 		DB: db, Apps: w.apps(db), Envelope: w.keyring(db), Audit: w.audit, Outbox: w.outbox, Now: w.now, Metrics: m,
+		Custom: w.custom, VaultBiometry: w.vaultBiometry,
 	})
 	require.NoError(w.tb, err)
 	return r
@@ -204,6 +208,8 @@ type device struct {
 	keys   *signature.Keys
 	ctr    signature.Counter
 	server *ecdh.PublicKey
+
+	applicationKey *temporary // for 3.3
 }
 
 func (w *world) newDevice(t tenant.ID) *device {
@@ -214,10 +220,14 @@ func (w *world) newDevice(t tenant.ID) *device {
 
 func (d *device) params(info string) signature.EnvelopeParams {
 	v := d.w.version[d.tenant]
-	return signature.EnvelopeParams{
+	p := signature.EnvelopeParams{
 		Version: d.protocol, Scope: signature.ApplicationScope, SharedInfo1: info,
 		ApplicationKey: v.Key, SharedInfo2: signature.ApplicationSharedInfo2(v.Secret.Reveal()),
 	}
+	if d.applicationKey != nil {
+		p.TemporaryKeyID = d.applicationKey.id
+	}
+	return p
 }
 
 func (d *device) seal(info string, plaintext any) (signature.EncryptedRequest, *signature.Requester) {
@@ -227,6 +237,9 @@ func (d *device) seal(info string, plaintext any) (signature.EncryptedRequest, *
 	require.NoError(d.w.tb, err)
 	master, err := signature.ParsePublicKey(d.w.master[d.tenant])
 	require.NoError(d.w.tb, err)
+	if d.applicationKey != nil {
+		master = d.applicationKey.public
+	}
 	stamp := signature.Stamp{Timestamp: d.now().UnixMilli()}
 	_, _ = rand.Read(stamp.Nonce[:])
 	m, r, err := signature.SealRequest(ephemeral, master, d.params(info), text, stamp)

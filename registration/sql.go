@@ -26,6 +26,29 @@ order by created_at desc, id limit $6`
 
 	sqlServerPrivate = `select server_private_sealed, state from registration where tenant_id = $1 and id = $2`
 
+	// A message in activation scope is opened with this.
+	sqlSealed = `select app_id, state, master_secret_sealed, server_private_sealed from registration
+where tenant_id = $1 and id = $2`
+
+	// A status request names no application, so no tenant either.
+	sqlAnywhere = `select tenant_id, app_id, user_id, state, master_secret_sealed, ctr_data, counter,
+failed_attempts, max_failed_attempts, revision, expires_at from registration where id = $1`
+
+	sqlUseNonce = `insert into used_nonce (tenant_id, type, identifier, value, expires_at)
+values ($1, $2, $3, $4, $5) on conflict (tenant_id, type, identifier, value) do nothing`
+
+	sqlKeepTemporary = `insert into temporary_key (tenant_id, id, app_key, registration_id, private_sealed, expires_at, created_at)
+values ($1, $2, $3, $4, $5, $6, $7)`
+
+	sqlTemporary = `select private_sealed from temporary_key
+where tenant_id = $1 and id = $2 and app_key = $3 and registration_id is not distinct from $4 and expires_at > $5`
+
+	sqlPurgeTemporary = `delete from temporary_key where (tenant_id, id) in (
+    select tenant_id, id from temporary_key where expires_at < $1 order by expires_at limit $2)`
+
+	sqlPurgeNonce = `delete from used_nonce where (tenant_id, type, identifier, value) in (
+    select tenant_id, type, identifier, value from used_nonce where expires_at < $1 order by expires_at limit $2)`
+
 	// Of all tenants: what the sweeper has to expire.
 	sqlStale = `select tenant_id, id, app_id, user_id, state, failed_attempts, revision from registration
 where state in ('CREATED', 'PENDING_COMMIT') and expires_at <= $1 order by expires_at limit $2`
@@ -75,6 +98,12 @@ var (
 
 	sqlFlags = `with moved as (
     update registration set flags = $4, revision = revision + 1
+    where tenant_id = $1 and id = $2 and revision = $3
+    returning id
+) ` + audit.After("moved", 5)
+
+	sqlRename = `with moved as (
+    update registration set name = $4, revision = revision + 1
     where tenant_id = $1 and id = $2 and revision = $3
     returning id
 ) ` + audit.After("moved", 5)

@@ -58,7 +58,15 @@ func (r *Registrar) Sweep(ctx context.Context) (more bool, err error) {
 			return false, fmt.Errorf("registration: sweep: %w", err)
 		}
 	}
-	return len(stale) == sweepBatch, nil
+	more = len(stale) == sweepBatch
+	for _, sql := range []string{sqlPurgeTemporary, sqlPurgeNonce} {
+		tag, err := r.db.Exec(ctx, sql, r.clock(), purgeBatch)
+		if err != nil {
+			return false, fmt.Errorf("registration: sweep: %w", pg.Unavailable(err))
+		}
+		more = more || tag.RowsAffected() == purgeBatch
+	}
+	return more, nil
 }
 
 // stale reads the registrations of all tenants that expired, the oldest first.

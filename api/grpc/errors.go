@@ -90,6 +90,8 @@ var table = []row{
 	{registration.ErrRequest, codes.InvalidArgument},
 	{registration.ErrOTP, codes.InvalidArgument},
 	{registration.ErrTemporaryKey, codes.InvalidArgument},
+	{registration.ErrSignature, codes.Unauthenticated},
+	{registration.ErrSignatureType, codes.Unauthenticated},
 
 	{fault.ErrUnavailable, codes.Unavailable},
 }

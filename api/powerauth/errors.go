@@ -37,6 +37,7 @@ const (
 	deviceActivation   deviceCode = "ERR_ACTIVATION"
 	deviceEncryption   deviceCode = "ERR_ENCRYPTION"
 	deviceTemporaryKey deviceCode = "ERR_TEMPORARY_KEY"
+	deviceSigned       deviceCode = "ERR_AUTHENTICATION"
 	deviceRequest      deviceCode = "ERROR_REQUEST"
 	deviceNotFound     deviceCode = "ERROR_NOT_FOUND"
 	deviceGeneric      deviceCode = "ERROR_GENERIC"
@@ -47,6 +48,7 @@ var deviceMessages = map[deviceCode]string{
 	deviceActivation:   "POWER_AUTH_ACTIVATION_INVALID",
 	deviceEncryption:   "POWER_AUTH_ENCRYPTION_FAILED",
 	deviceTemporaryKey: "POWER_AUTH_TEMPORARY_KEY_FAILURE",
+	deviceSigned:       "POWER_AUTH_SIGNATURE_INVALID",
 	deviceRequest:      "POWER_AUTH_REQUEST_INVALID",
 	deviceNotFound:     "NOT_FOUND",
 	deviceGeneric:      "UNKNOWN_ERROR",
@@ -93,6 +95,8 @@ var table = []row{
 	{registration.ErrDecrypt, bad, "ERROR_REGISTRATION", "", deviceEncryption},
 	{registration.ErrRequest, bad, "ERROR_REGISTRATION", "", deviceEncryption},
 	{registration.ErrTemporaryKey, bad, "ERROR_REGISTRATION", "", deviceTemporaryKey},
+	{registration.ErrSignature, http.StatusUnauthorized, "ERROR_SIGNATURE_INVALID", "", deviceSigned},
+	{registration.ErrSignatureType, http.StatusUnauthorized, "ERROR_SIGNATURE_INVALID", "", deviceSigned},
 
 	{fault.ErrUnavailable, fail, "ERROR_INTERNAL_API", upstream, deviceGeneric},
 }

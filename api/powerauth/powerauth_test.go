@@ -188,7 +188,7 @@ func TestDeviceEndpoint(t *testing.T) {
 		"not JSON":     {header, `{`, "ERROR_REQUEST"},
 		"unknown name": {header, `{"mac":"","surplus":1}`, "ERROR_REQUEST"},
 		"no key":       {`PowerAuth version="3.2", application_key="` + base64.StdEncoding.EncodeToString(make([]byte, 16)) + `"`, `{}`, "ERR_ENCRYPTION"},
-		"protocol 3.3": {strings.Replace(header, "3.2", "3.3", 1), `{}`, "ERR_TEMPORARY_KEY"},
+		"protocol 3.3": {strings.Replace(header, "3.2", "3.3", 1), `{}`, "ERR_ENCRYPTION"},
 	} {
 		a := post(c.header, c.body)
 		require.Equal(t, 400, a.status, "%s: %s", name, a.body)
