@@ -16,6 +16,7 @@ const (
 	RoleMaster Role = "master" // PowerAuth application key: signs and agrees
 	RoleKEK    Role = "kek"    // AES-256-GCM over data keys
 	RoleMAC    Role = "mac"    // HMAC-SHA256
+	RoleAudit  Role = "audit"  // signs checkpoints of the audit log
 )
 
 // Algorithm names a kind of key.

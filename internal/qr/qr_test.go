@@ -85,7 +85,7 @@ func TestTheMaskIsChosen(t *testing.T) {
 	t.Parallel()
 	seen := map[int]bool{}
 	for i := range 40 {
-		file, err := qr.PNG("text "+strconv.Itoa(i), 0)
+		file, err := qr.PNG("text "+strconv.Itoa(i), 66)
 		require.NoError(t, err)
 		_, mask, text := scan(t, file).read(t)
 		require.Equal(t, "text "+strconv.Itoa(i), text)
