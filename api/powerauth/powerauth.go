@@ -22,6 +22,10 @@ type Registrations interface {
 	Commit(ctx context.Context, t tenant.ID, p registration.CommitParams) error
 	Get(ctx context.Context, t tenant.ID, apps []string, id string) (registration.Registration, error)
 	List(ctx context.Context, t tenant.ID, apps []string, user string) ([]registration.Registration, error)
+	Change(ctx context.Context, t tenant.ID, p registration.ChangeParams) error
+	AddFlags(ctx context.Context, t tenant.ID, p registration.FlagParams) error
+	SetFlags(ctx context.Context, t tenant.ID, p registration.FlagParams) error
+	RemoveFlags(ctx context.Context, t tenant.ID, p registration.FlagParams) error
 	Verify(ctx context.Context, t tenant.ID, r registration.VerifyRequest) (registration.Verdict, error)
 	Activate(ctx context.Context, r registration.ActivateRequest) (signature.EncryptedResponse, error)
 }
@@ -95,6 +99,11 @@ func cloudRoutes(base string, h *handlers) []rest.Route {
 		{ID: "PA-REG-02", Method: "POST", Pattern: base + "/v2/registrations/{registrationId}/commit", Allow: integration, Handler: h.commitRegistration},
 		{ID: "PA-REG-03", Method: "GET", Pattern: base + "/v2/registrations/{registrationId}", Allow: integration, Handler: h.getRegistration},
 		{ID: "PA-REG-04", Method: "GET", Pattern: base + "/v2/registrations", Allow: integration, Handler: h.listRegistrations},
+		{ID: "PA-REG-05", Method: "PUT", Pattern: base + "/v2/registrations/{registrationId}", Allow: integration, Handler: h.changeRegistration},
+		{ID: "PA-REG-06", Method: "DELETE", Pattern: base + "/v2/registrations/{registrationId}", Allow: integration, Handler: h.removeRegistration},
+		{ID: "PA-REG-07", Method: "POST", Pattern: base + "/v2/registrations/{registrationId}/flags", Allow: integration, Handler: h.addFlags},
+		{ID: "PA-REG-08", Method: "PUT", Pattern: base + "/v2/registrations/{registrationId}/flags", Allow: integration, Handler: h.setFlags},
+		{ID: "PA-REG-09", Method: "POST", Pattern: base + "/v2/registrations/{registrationId}/flags/remove", Allow: integration, Handler: h.removeFlags},
 		{ID: "PA-AUTH-01", Method: "POST", Pattern: base + "/v2/signature/verify", Allow: integration, MaxBody: maxVerifyBody, Handler: h.verifySignature},
 	}
 }

@@ -44,14 +44,18 @@ func (h *handlers) commitRegistration(ctx context.Context, r *rest.Request) (res
 		Apps: r.Principal.Apps, ID: r.Path("registrationId"), OTP: value(body.Otp, ""),
 		ExternalUserID: value(body.ExternalUserId, ""), Actor: r.Principal.Name,
 	})
-	return rest.OK(spec.Status{Status: "OK"}), err
+	return done, err
 }
 
-// getRegistration is PA-REG-03.
+// getRegistration is PA-REG-03. For who prefers a picture, the activation code of
+// a CREATED registration is drawn.
 func (h *handlers) getRegistration(ctx context.Context, r *rest.Request) (rest.Response, error) {
 	reg, err := h.registrations.Get(ctx, r.Principal.Tenant, r.Principal.Apps, r.Path("registrationId"))
 	if err != nil {
 		return rest.Response{}, err
+	}
+	if reg.State == registration.StateCreated {
+		return pictured(r, reg.QRCodeData, registrationBody(reg))
 	}
 	return rest.OK(registrationBody(reg)), nil
 }

@@ -34,7 +34,8 @@ type world struct {
 	contract *apitest.Contract
 
 	// Callers, by what they may do.
-	shop, other, admin, internal, betaShop login
+	shop, other, admin, internal      login // of alpha
+	betaShop, betaAdmin, betaInternal login
 }
 
 func newWorld(tb testing.TB) *world {
@@ -47,6 +48,9 @@ func newWorld(tb testing.TB) *world {
 		admin:    login{"admin", in.Login(tb, pgtest.Alpha, "admin", access.PAAdmin, "APP")},
 		internal: login{"internal", in.Login(tb, pgtest.Alpha, "internal", access.PAInternal, "APP")},
 		betaShop: login{"beta-shop", in.Login(tb, pgtest.Beta, "beta-shop", access.PAIntegration, "APP")},
+
+		betaAdmin:    login{"beta-admin", in.Login(tb, pgtest.Beta, "beta-admin", access.PAAdmin, "APP")},
+		betaInternal: login{"beta-internal", in.Login(tb, pgtest.Beta, "beta-internal", access.PAInternal, "APP")},
 	}
 	served, err := api.New(api.Config{Registrations: in.Registrations, Basic: in.Basic})
 	require.NoError(tb, err)
