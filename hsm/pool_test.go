@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	p11 "github.com/miekg/pkcs11"
@@ -71,40 +72,39 @@ func TestWaitEndsWithTheContext(t *testing.T) {
 
 // First come, first served: with one lane free, callers enter the module in the
 // order in which they began to wait. The length they ask for tells who is who.
+// synctest knows when a caller waits; a clock or a gauge would only guess.
 func TestLanesAreFair(t *testing.T) {
 	t.Parallel()
 	st, f := wrapped(t)
-	reg := prometheus.NewRegistry()
-	c := st.HSM()
-	c.Lanes, c.Metrics = 2, reg
-	tok := softhsmtest.Open(t, c)
-	s := p256(t, tok)
-	entered, gate := make(chan struct{}), make(chan struct{})
-	var order []int // only one lane moves: no two calls at once
-	f.set(func(f *faults) {
-		f.onInit = func() error {
-			entered <- struct{}{}
-			<-gate
-			return nil
+	synctest.Test(t, func(t *testing.T) {
+		c := st.HSM()
+		c.Lanes = 2
+		tok := softhsmtest.Open(t, c)
+		s := p256(t, tok)
+		gate := make(chan struct{})
+		var order []int // only one lane moves: no two calls at once
+		f.set(func(f *faults) {
+			f.onInit = func() error { <-gate; return nil }
+			f.onRandom = func(n int) { order = append(order, n) }
+		})
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer close(gate)
+		for range 2 {
+			go func() { _ = signOnce(context.Background(), s, "hold") }()
+			synctest.Wait()
 		}
-		f.onRandom = func(n int) { order = append(order, n) }
+		var want []int
+		for n := 1; n <= 20; n++ {
+			want = append(want, n)
+			wg.Go(func() { _ = tok.Random(context.Background(), make([]byte, n)) })
+			synctest.Wait()
+		}
+		require.Empty(t, order)
+		gate <- struct{}{}
+		wg.Wait()
+		require.Equal(t, want, order)
 	})
-	var held, wg sync.WaitGroup
-	for range 2 {
-		held.Go(func() { _ = signOnce(context.Background(), s, "hold") })
-		<-entered
-	}
-	var want []int
-	for n := 1; n <= 20; n++ {
-		want = append(want, n)
-		wg.Go(func() { _ = tok.Random(context.Background(), make([]byte, n)) })
-		require.Eventually(t, func() bool { return gather(t, reg, "signet_hsm_lanes_waiting") == float64(n) }, 10*time.Second, 100*time.Microsecond)
-	}
-	gate <- struct{}{}
-	wg.Wait()
-	require.Equal(t, want, order)
-	gate <- struct{}{}
-	held.Wait()
 }
 
 func TestCloseUnderLoad(t *testing.T) {

@@ -130,55 +130,6 @@ func TestKeysRefuseWhatTheirRoleDoesNotSay(t *testing.T) {
 	}
 }
 
-// halves returns the key's objects; public is 0 for a secret key.
-func (r raw) halves(t *testing.T, s p11.SessionHandle, ref hsm.Ref) (private, public p11.ObjectHandle) {
-	t.Helper()
-	for _, h := range r.all(t, s, ref.String()) {
-		v, err := r.GetAttributeValue(s, h, []*p11.Attribute{p11.NewAttribute(p11.CKA_CLASS, nil)})
-		require.NoError(t, err)
-		if v[0].Value[0] == p11.CKO_PUBLIC_KEY {
-			public = h
-		} else {
-			private = h
-		}
-	}
-	require.NotZero(t, private)
-	return private, public
-}
-
-// victim is a session key that may be wrapped, wrapper one that can wrap: with
-// them a refusal can only come from the key under test.
-func (r raw) victim(t *testing.T, s p11.SessionHandle) p11.ObjectHandle {
-	return r.sessionKey(t, s, p11.CKA_EXTRACTABLE)
-}
-
-func (r raw) wrapper(t *testing.T, s p11.SessionHandle) p11.ObjectHandle {
-	return r.sessionKey(t, s, p11.CKA_WRAP)
-}
-
-func (r raw) sessionKey(t *testing.T, s p11.SessionHandle, bit uint) p11.ObjectHandle {
-	t.Helper()
-	h, err := r.GenerateKey(s, []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_KEY_GEN, nil)}, []*p11.Attribute{
-		p11.NewAttribute(p11.CKA_TOKEN, false), p11.NewAttribute(p11.CKA_VALUE_LEN, 32), p11.NewAttribute(bit, true),
-	})
-	require.NoError(t, err)
-	return h
-}
-
-// somePoint is a P-256 point, DER encoded.
-func (r raw) somePoint(t *testing.T, s p11.SessionHandle) []byte {
-	t.Helper()
-	pub, _, err := r.GenerateKeyPair(s, []*p11.Mechanism{p11.NewMechanism(p11.CKM_EC_KEY_PAIR_GEN, nil)},
-		[]*p11.Attribute{p11.NewAttribute(p11.CKA_EC_PARAMS, p256OID), p11.NewAttribute(p11.CKA_TOKEN, false)},
-		[]*p11.Attribute{p11.NewAttribute(p11.CKA_TOKEN, false)})
-	require.NoError(t, err)
-	v, err := r.GetAttributeValue(s, pub, []*p11.Attribute{p11.NewAttribute(p11.CKA_EC_POINT, nil)})
-	require.NoError(t, err)
-	return v[0].Value
-}
-
-var p256OID = []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}
-
 // A module that does not do as it is told: every attribute that is read back
 // differently destroys the key, both halves.
 func TestMismatchDestroysTheKey(t *testing.T) {
@@ -192,9 +143,17 @@ func TestMismatchDestroysTheKey(t *testing.T) {
 			typ   uint
 			value byte
 		}{
-			{p11.CKA_LOCAL, 0}, {p11.CKA_ALWAYS_SENSITIVE, 0}, {p11.CKA_NEVER_EXTRACTABLE, 0},
-			{p11.CKA_SENSITIVE, 0}, {p11.CKA_EXTRACTABLE, 1}, {p11.CKA_MODIFIABLE, 1}, {p11.CKA_COPYABLE, 1},
-			{p11.CKA_TOKEN, 0}, {p11.CKA_DERIVE, 2}, {p11.CKA_SIGN, 2}, {p11.CKA_ALLOWED_MECHANISMS, 0},
+			{p11.CKA_LOCAL, 0},
+			{p11.CKA_ALWAYS_SENSITIVE, 0},
+			{p11.CKA_NEVER_EXTRACTABLE, 0},
+			{p11.CKA_SENSITIVE, 0},
+			{p11.CKA_EXTRACTABLE, 1},
+			{p11.CKA_MODIFIABLE, 1},
+			{p11.CKA_COPYABLE, 1},
+			{p11.CKA_TOKEN, 0},
+			{p11.CKA_DERIVE, 2},
+			{p11.CKA_SIGN, 2},
+			{p11.CKA_ALLOWED_MECHANISMS, 0},
 		} {
 			if k.alg == hsm.RSA2048 && lie.typ != p11.CKA_EXTRACTABLE {
 				continue // slow to generate, and the same code

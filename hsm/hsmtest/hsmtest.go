@@ -114,8 +114,11 @@ func testNames(t *testing.T, tok *hsm.Token, caps Caps) {
 	generate(t, tok, want, alg) // the name is free again
 
 	for _, bad := range []hsm.Ref{
-		{}, {Tenant: "contract", Role: "wizard", Name: "a"}, {Tenant: "a/b", Role: hsm.RoleMAC, Name: "a"},
-		{Tenant: "contract", Role: hsm.RoleMAC, Name: ""}, {Tenant: "contract", Role: hsm.RoleMAC, Name: "a", Generation: -1},
+		{},
+		{Tenant: "contract", Role: "wizard", Name: "a"},
+		{Tenant: "a/b", Role: hsm.RoleMAC, Name: "a"},
+		{Tenant: "contract", Role: hsm.RoleMAC, Name: ""},
+		{Tenant: "contract", Role: hsm.RoleMAC, Name: "a", Generation: -1},
 	} {
 		_, err := tok.Lookup(ctx, bad)
 		require.ErrorIs(t, err, hsm.ErrRef, bad.String())
@@ -156,8 +159,13 @@ func testRoles(t *testing.T, tok *hsm.Token, caps Caps) {
 		role hsm.Role
 		alg  hsm.Algorithm
 	}{
-		{hsm.RoleRoot, hsm.RSA2048}, {hsm.RoleRoot, hsm.AES256}, {hsm.RoleKEK, hsm.P256},
-		{hsm.RoleMAC, hsm.AES256}, {hsm.RoleMaster, hsm.P384}, {hsm.RoleSigner, "P-521"}, {hsm.RoleSigner, ""},
+		{hsm.RoleRoot, hsm.RSA2048},
+		{hsm.RoleRoot, hsm.AES256},
+		{hsm.RoleKEK, hsm.P256},
+		{hsm.RoleMAC, hsm.AES256},
+		{hsm.RoleMaster, hsm.P384},
+		{hsm.RoleSigner, "P-521"},
+		{hsm.RoleSigner, ""},
 	} {
 		_, err := tok.Generate(ctx, ref(c.role, "x"), c.alg, [16]byte{})
 		require.ErrorIs(t, err, hsm.ErrUnsupported, "%s %s", c.role, c.alg)
