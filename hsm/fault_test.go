@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	p11 "github.com/miekg/pkcs11"
-	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/softhsm"
