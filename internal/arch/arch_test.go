@@ -49,6 +49,7 @@ var layers = map[string]int{
 	"push":               70,
 	"callback":           70,
 	"ceremony":           80,
+	"operation":          80,
 	"api/signetv1":       90,
 	"api/internal":       95,
 	"api":                100,
