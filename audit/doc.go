@@ -16,8 +16,17 @@
 // The id of an event is a UUIDv7 of its time, so (tenant, id) is the order of
 // time and no second index on it is paid for on the hot path.
 //
-// States: none, append-only. Owns: table audit_event. Callers: every domain
-// (layer 5 and up) to append; the audit endpoint to List. Safe for concurrent
-// use. Source: seed 004 "Audit" (PA-AUD-01); a hash chain per tenant with
-// checkpoints signed in the HSM comes with its own tables, not columns here.
+// Committed events are chained by hashes, per tenant, by a Sealer that runs
+// beside the hot path, and the chain's state is signed in the HSM now and then; a
+// Verifier finds every later edit, deletion, reordering, insertion and cut and
+// names the first bad row (docs/design/0005). Events wait about a second to be
+// sealed and checkpoints about a minute; what that leaves open is said there.
+// Query answers the audit endpoint of the PowerAuth API.
+//
+// States of an event: stored, sealed, signed; nothing leads back. Owns: tables
+// audit_event, audit_chain, audit_checkpoint (append-only, docs/sql/roles.sql)
+// and audit_head; HSM keys of role "audit". Callers: every domain (layer 5 and
+// up) to append; the audit endpoint; cmd, which runs Sealer.Run and Verify. A Log
+// and a Verifier are safe for concurrent use, a Sealer belongs to one goroutine.
+// Source: seed 004 "Audit" (PA-AUD-01).
 package audit
