@@ -131,14 +131,15 @@ func (p *process) runBootstrap(ctx context.Context, b bootstrapParams, out strin
 	if err != nil {
 		return err
 	}
-	defer s.close()
 	if err := p.ensureKEK(ctx, s.token); err != nil {
+		s.close()
 		return err
 	}
 	d, err := p.openDomains(ctx, s)
 	if err != nil {
 		return err
 	}
+	defer d.close()
 	made, err := d.bootstrap(ctx, b)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -18,13 +19,15 @@ import (
 // default; an unknown field refuses to start. Secrets are named, not written:
 // they come from a file or a file descriptor.
 type Config struct {
-	Listen   ListenConfig   `yaml:"listen"`
-	TLS      *TLSConfig     `yaml:"tls"` // may be left out only when all listeners are on loopback
-	Database DatabaseConfig `yaml:"database"`
-	HSM      HSMConfig      `yaml:"hsm"`
-	CA       CAConfig       `yaml:"ca"`
-	Tenants  []TenantConfig `yaml:"tenants"` // at least one
-	Log      LogConfig      `yaml:"log"`
+	Listen    ListenConfig   `yaml:"listen"`
+	TLS       *TLSConfig     `yaml:"tls"` // may be left out only when all listeners are on loopback
+	Database  DatabaseConfig `yaml:"database"`
+	HSM       HSMConfig      `yaml:"hsm"`
+	CA        CAConfig       `yaml:"ca"`
+	Tenants   []TenantConfig `yaml:"tenants"` // at least one
+	Push      PushConfig     `yaml:"push"`
+	Callbacks CallbackConfig `yaml:"callbacks"`
+	Log       LogConfig      `yaml:"log"`
 }
 
 // ListenConfig names the addresses, each host:port.
@@ -73,6 +76,17 @@ type TenantConfig struct {
 	Audience string `yaml:"audience"`  // aud its tokens must carry
 	JWKSFile string `yaml:"jwks_file"` // exactly one of the two
 	JWKSURL  string `yaml:"jwks_url"`
+}
+
+// PushConfig says where pushes go.
+type PushConfig struct {
+	Record string `yaml:"record"` // a file that takes every push instead of the providers; for development
+}
+
+// CallbackConfig says where webhooks may go.
+type CallbackConfig struct {
+	Allow     []string `yaml:"allow"`      // prefixes that are not public and may be called all the same, e.g. 10.1.0.0/16
+	AllowHTTP bool     `yaml:"allow_http"` // endpoints without TLS; for development
 }
 
 // LogConfig is how to log, to standard error.
@@ -188,6 +202,11 @@ func (c *Config) Validate() error {
 		}
 		if (t.JWKSFile == "") == (t.JWKSURL == "") {
 			bad("%s: exactly one of jwks_file and jwks_url is needed", at)
+		}
+	}
+	for i, s := range c.Callbacks.Allow {
+		if _, err := netip.ParsePrefix(s); err != nil {
+			bad("callbacks.allow[%d]: %q is not a prefix such as 10.1.0.0/16", i, s)
 		}
 	}
 	if err := (obs.Log{Level: c.Log.Level, Format: c.Log.Format}).Validate(); err != nil {

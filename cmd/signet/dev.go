@@ -129,8 +129,10 @@ func runDev(ctx context.Context, o devOptions, out io.Writer) (err error) {
 			Module: token.Module, TokenLabel: token.Label, Env: token.HSM().Env,
 			PIN: conf.SecretSource{File: filepath.Join(token.Dir, "pin")},
 		},
-		CA:      CAConfig{IssuerChain: home.chain()},
-		Tenants: []TenantConfig{{ID: devTenant, Issuer: devIssuer, Audience: devAudience, JWKSFile: idp.JWKSFile}},
+		CA:        CAConfig{IssuerChain: home.chain()},
+		Push:      PushConfig{Record: home.path("pushes.jsonl")},
+		Callbacks: CallbackConfig{Allow: []string{"127.0.0.0/8", "::1/128"}, AllowHTTP: true},
+		Tenants:   []TenantConfig{{ID: devTenant, Issuer: devIssuer, Audience: devAudience, JWKSFile: idp.JWKSFile}},
 	}}
 	d, err := p.openDev(ctx, fresh)
 	if err != nil {
@@ -267,12 +269,8 @@ func (p *process) openDev(ctx context.Context, fresh bool) (_ *domains, err erro
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
 	if err = p.ensureKEK(ctx, s.token); err != nil {
+		s.close()
 		return nil, err
 	}
 	return p.openDomains(ctx, s)

@@ -20,6 +20,7 @@ import (
 	"github.com/signet-hsm/signet/api/powerauth"
 	"github.com/signet-hsm/signet/ca"
 	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/internal/outbox"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -40,6 +41,8 @@ type node struct {
 	restListener, grpcListener, opsListener net.Listener
 	restServer, opsServer                   *http.Server
 	grpcServer                              *grpc.Server
+
+	workers map[string]func(context.Context) error // blocking, by name; each ends with its context
 }
 
 func (p *process) newNode(ctx context.Context, d *domains) (_ *node, err error) {
@@ -59,6 +62,9 @@ func (p *process) newNode(ctx context.Context, d *domains) (_ *node, err error) 
 		}
 	}
 	if err := n.openAuthority(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.openWorkers(); err != nil {
 		return nil, err
 	}
 	tlsConfig, err := p.cfg.TLS.load()
@@ -129,6 +135,23 @@ func (n *node) openAuthority(ctx context.Context) error {
 		SignerAlgorithm: hsm.Algorithm(n.p.cfg.CA.SignerAlgorithm), Logger: n.p.log, Metrics: n.p.registry,
 	})
 	return err
+}
+
+// openWorkers names the background work. No request waits for it, and each part
+// is safe on any number of nodes.
+func (n *node) openWorkers() error {
+	runner, err := outbox.NewRunner(outbox.RunnerConfig{
+		DB: n.d.pool, Consumers: []outbox.Consumer{n.d.pushes.Consumer(), n.d.callbacks.Consumer()},
+		Logger: n.p.log, Metrics: n.p.registry,
+	})
+	if err != nil {
+		return err
+	}
+	n.workers = map[string]func(context.Context) error{
+		"outbox":        runner.Run,
+		"registrations": n.d.registrar.Run,
+	}
+	return nil
 }
 
 func (n *node) dialects() ([]api.Part, error) {
@@ -206,6 +229,14 @@ func (n *node) serve(ctx context.Context) error {
 		g.Go(serveHTTP(n.opsServer, n.opsListener))
 	}
 	g.Go(func() error { return n.grpcServer.Serve(ctx, n.grpcListener) })
+	for name, run := range n.workers {
+		g.Go(func() error {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("worker %s: %w", name, err)
+			}
+			return nil
+		})
+	}
 	g.Go(func() error {
 		<-ctx.Done()
 		n.readiness.Drain()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -13,9 +14,12 @@ import (
 	"github.com/signet-hsm/signet/access"
 	"github.com/signet-hsm/signet/app"
 	"github.com/signet-hsm/signet/audit"
+	"github.com/signet-hsm/signet/callback"
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/envelope"
+	"github.com/signet-hsm/signet/internal/outbox"
 	"github.com/signet-hsm/signet/internal/pg"
+	"github.com/signet-hsm/signet/push"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -106,12 +110,23 @@ type domains struct {
 	audit     *audit.Log
 	apps      *app.Registry
 	registrar *registration.Registrar
+	outbox    *outbox.Outbox
+	pushes    *push.Pusher
+	callbacks *callback.Callbacks
+	record    *push.File // pushes go here instead of to the providers; nil: to the providers
 	basic     *access.Basic
 	realms    *access.Realms
 }
 
-// openDomains wires everything that stands on the key-encryption key.
-func (p *process) openDomains(ctx context.Context, s *stores) (*domains, error) {
+// openDomains wires everything that stands on the key-encryption key. The
+// stores are the domains' from then on, also when it fails.
+func (p *process) openDomains(ctx context.Context, s *stores) (_ *domains, err error) {
+	d := &domains{stores: s}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
 	kekRef, err := p.cfg.kekRef()
 	if err != nil {
 		return nil, err
@@ -123,7 +138,6 @@ func (p *process) openDomains(ctx context.Context, s *stores) (*domains, error) 
 	if err != nil {
 		return nil, err
 	}
-	d := &domains{stores: s}
 	if d.audit, err = audit.New(audit.Config{DB: s.pool}); err != nil {
 		return nil, err
 	}
@@ -133,9 +147,15 @@ func (p *process) openDomains(ctx context.Context, s *stores) (*domains, error) 
 	}); err != nil {
 		return nil, err
 	}
+	if d.outbox, err = outbox.New(outbox.Config{DB: s.pool, Logger: p.log}); err != nil {
+		return nil, err
+	}
 	if d.registrar, err = registration.New(registration.Config{
-		DB: s.pool, Apps: d.apps, Envelope: d.keyring, Audit: d.audit, Logger: p.log, Metrics: p.registry,
+		DB: s.pool, Apps: d.apps, Envelope: d.keyring, Audit: d.audit, Outbox: d.outbox, Logger: p.log, Metrics: p.registry,
 	}); err != nil {
+		return nil, err
+	}
+	if err = p.openDelivery(d); err != nil {
 		return nil, err
 	}
 	if d.basic, err = access.NewBasic(access.BasicConfig{DB: s.pool, Sealer: d.keyring, Metrics: p.registry}); err != nil {
@@ -145,6 +165,44 @@ func (p *process) openDomains(ctx context.Context, s *stores) (*domains, error) 
 		return nil, err
 	}
 	return d, nil
+}
+
+// openDelivery wires what is told to the outside world.
+func (p *process) openDelivery(d *domains) (err error) {
+	if p.cfg.Push.Record != "" {
+		if d.record, err = push.OpenFile(p.cfg.Push.Record); err != nil {
+			return fmt.Errorf("push.record: %w", err)
+		}
+	}
+	if d.pushes, err = push.New(push.Config{
+		DB: d.pool, Envelope: d.keyring, Audit: d.audit, Registrations: d.registrar, Outbox: d.outbox,
+		Record: d.record, Logger: p.log, Metrics: p.registry,
+	}); err != nil {
+		return err
+	}
+	allow := make([]netip.Prefix, 0, len(p.cfg.Callbacks.Allow))
+	for _, s := range p.cfg.Callbacks.Allow {
+		prefix, err := netip.ParsePrefix(s)
+		if err != nil {
+			return fmt.Errorf("callbacks.allow: %w", err)
+		}
+		allow = append(allow, prefix)
+	}
+	d.callbacks, err = callback.New(callback.Config{
+		DB: d.pool, Envelope: d.keyring, Audit: d.audit, Allow: allow, AllowHTTP: p.cfg.Callbacks.AllowHTTP, Logger: p.log,
+	})
+	return err
+}
+
+// close ends what openDomains opened; the stores have their own.
+func (d *domains) close() {
+	if d.callbacks != nil {
+		d.callbacks.Close()
+	}
+	if d.record != nil {
+		_ = d.record.Close()
+	}
+	d.stores.close()
 }
 
 func (p *process) realms() (*access.Realms, error) {

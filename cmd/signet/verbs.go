@@ -47,11 +47,11 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer s.close()
 			d, err := p.openDomains(ctx, s)
 			if err != nil {
 				return err
 			}
+			defer d.close()
 			n, err := p.newNode(ctx, d)
 			if err != nil {
 				return err
