@@ -19,6 +19,9 @@ var errHeader = fault.New(fault.Invalid, "SIGNATURE_HEADER", "Signature HTTP hea
 // errEncryptionHeader: likewise X-PowerAuth-Encryption.
 var errEncryptionHeader = fault.New(fault.Invalid, "ENCRYPTION_HEADER", "Encryption HTTP header validation failed")
 
+// errSignatureMissing: a device sent a request that needs a signature without one.
+var errSignatureMissing = fault.New(fault.Unauthenticated, "POWER_AUTH_HTTP_HEADER_MISSING", "The signature HTTP header is missing")
+
 // row says how both callers are told of one failure. A sentinel without a row is
 // a 500: so a domain's new error is never told by accident, and a test asks for
 // its row.
@@ -48,7 +51,6 @@ var deviceMessages = map[deviceCode]string{
 	deviceActivation:   "POWER_AUTH_ACTIVATION_INVALID",
 	deviceEncryption:   "POWER_AUTH_ENCRYPTION_FAILED",
 	deviceTemporaryKey: "POWER_AUTH_TEMPORARY_KEY_FAILURE",
-	deviceSigned:       "POWER_AUTH_SIGNATURE_INVALID",
 	deviceRequest:      "POWER_AUTH_REQUEST_INVALID",
 	deviceNotFound:     "NOT_FOUND",
 	deviceGeneric:      "UNKNOWN_ERROR",
@@ -83,6 +85,7 @@ var table = []row{
 	{app.ErrMaster, fail, "ERROR_INTERNAL_API", upstream, deviceGeneric},
 
 	{errHeader, bad, "ERROR_SIGNATURE_INVALID", "", deviceRequest},
+	{errSignatureMissing, http.StatusUnauthorized, "ERROR_SIGNATURE_INVALID", "", deviceSigned},
 	{errEncryptionHeader, bad, "ERROR_REQUEST", "", deviceEncryption},
 	{registration.ErrNotFound, bad, "ERROR_REGISTRATION_NOT_FOUND", "", deviceActivation},
 	{registration.ErrNotAllowed, bad, "ERROR_REGISTRATION_NOT_ALLOWED", "", deviceActivation},
@@ -112,7 +115,7 @@ func find(err error) (row, []fault.Violation) {
 		return unknown, nil
 	}
 	if r.message == "" {
-		r.message = r.err.Message
+		r.message = f.Message
 	}
 	return r, f.Violations
 }
@@ -136,6 +139,15 @@ func cloudProblem(err error, _ string) rest.Response {
 	return resp
 }
 
+// forDevice is the message. Of a refused signature the reason is the reference's
+// text already.
+func (r row) forDevice() string {
+	if r.device == deviceSigned {
+		return r.err.Reason
+	}
+	return deviceMessages[r.device]
+}
+
 // deviceError is the error body of the protocol endpoints.
 type deviceError struct {
 	Status         string `json:"status"`
@@ -152,6 +164,6 @@ func deviceProblem(err error, _ string) rest.Response {
 	}
 	body := deviceError{Status: "ERROR"}
 	body.ResponseObject.Code = r.device
-	body.ResponseObject.Message = deviceMessages[r.device]
+	body.ResponseObject.Message = r.forDevice()
 	return rest.Response{Status: r.status, Body: body}
 }

@@ -3,6 +3,7 @@ package powerauth
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/go-json-experiment/json"
@@ -28,7 +29,10 @@ func TestRowsStayInTheContract(t *testing.T) {
 	require.True(t, unknown.code.Valid())
 	for _, r := range table {
 		require.True(t, r.code.Valid(), "%s: %s", r.err.Reason, r.code)
-		require.NotEmpty(t, deviceMessages[r.device], r.err.Reason)
+		require.NotEmpty(t, r.forDevice(), r.err.Reason)
+		if r.device == deviceSigned {
+			require.True(t, strings.HasPrefix(r.err.Reason, "POWER_AUTH_"), r.err.Reason)
+		}
 		if r.status == fail {
 			require.NotEmpty(t, r.message, "%s: an internal failure needs a text of its own", r.err.Reason)
 		}
@@ -79,18 +83,21 @@ func TestViolationsAreTold(t *testing.T) {
 func TestDevicesLearnTheKindOfFailureOnly(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error]string{
-		registration.ErrActivation:   `400 ERR_ACTIVATION POWER_AUTH_ACTIVATION_INVALID`,
-		registration.ErrExpired:      `400 ERR_ACTIVATION POWER_AUTH_ACTIVATION_INVALID`,
-		registration.ErrOTP:          `400 ERR_ACTIVATION POWER_AUTH_ACTIVATION_INVALID`,
-		registration.ErrFormat:       `400 ERR_ACTIVATION POWER_AUTH_ACTIVATION_INVALID`,
-		registration.ErrDecrypt:      `400 ERR_ENCRYPTION POWER_AUTH_ENCRYPTION_FAILED`,
-		registration.ErrRequest:      `400 ERR_ENCRYPTION POWER_AUTH_ENCRYPTION_FAILED`,
-		registration.ErrTemporaryKey: `400 ERR_TEMPORARY_KEY POWER_AUTH_TEMPORARY_KEY_FAILURE`,
-		errEncryptionHeader:          `400 ERR_ENCRYPTION POWER_AUTH_ENCRYPTION_FAILED`,
-		rest.ErrURL:                  `404 ERROR_NOT_FOUND NOT_FOUND`,
-		fault.ErrUnavailable:         `503 ERROR_GENERIC UNKNOWN_ERROR`,
-		hsm.ErrPIN:                   `503 ERROR_GENERIC UNKNOWN_ERROR`,
-		errors.New("hunter2"):        `500 ERROR_GENERIC UNKNOWN_ERROR`,
+		registration.ErrActivation:    `400 ERR_ACTIVATION POWER_AUTH_ACTIVATION_INVALID`,
+		registration.ErrExpired:       `400 ERR_ACTIVATION POWER_AUTH_ACTIVATION_INVALID`,
+		registration.ErrOTP:           `400 ERR_ACTIVATION POWER_AUTH_ACTIVATION_INVALID`,
+		registration.ErrFormat:        `400 ERR_ACTIVATION POWER_AUTH_ACTIVATION_INVALID`,
+		registration.ErrDecrypt:       `400 ERR_ENCRYPTION POWER_AUTH_ENCRYPTION_FAILED`,
+		registration.ErrRequest:       `400 ERR_ENCRYPTION POWER_AUTH_ENCRYPTION_FAILED`,
+		registration.ErrTemporaryKey:  `400 ERR_TEMPORARY_KEY POWER_AUTH_TEMPORARY_KEY_FAILURE`,
+		registration.ErrSignature:     `401 ERR_AUTHENTICATION POWER_AUTH_SIGNATURE_INVALID`,
+		registration.ErrSignatureType: `401 ERR_AUTHENTICATION POWER_AUTH_SIGNATURE_TYPE_INVALID`,
+		errSignatureMissing:           `401 ERR_AUTHENTICATION POWER_AUTH_HTTP_HEADER_MISSING`,
+		errEncryptionHeader:           `400 ERR_ENCRYPTION POWER_AUTH_ENCRYPTION_FAILED`,
+		rest.ErrURL:                   `404 ERROR_NOT_FOUND NOT_FOUND`,
+		fault.ErrUnavailable:          `503 ERROR_GENERIC UNKNOWN_ERROR`,
+		hsm.ErrPIN:                    `503 ERROR_GENERIC UNKNOWN_ERROR`,
+		errors.New("hunter2"):         `500 ERROR_GENERIC UNKNOWN_ERROR`,
 	} {
 		resp := deviceProblem(err, "id")
 		body, ok := resp.Body.(deviceError)

@@ -27,7 +27,15 @@ type Registrations interface {
 	SetFlags(ctx context.Context, t tenant.ID, p registration.FlagParams) error
 	RemoveFlags(ctx context.Context, t tenant.ID, p registration.FlagParams) error
 	Verify(ctx context.Context, t tenant.ID, r registration.VerifyRequest) (registration.Verdict, error)
+
 	Activate(ctx context.Context, r registration.ActivateRequest) (signature.EncryptedResponse, error)
+	Status(ctx context.Context, id string, challenge *[16]byte) (registration.StatusAnswer, error)
+	TemporaryKey(ctx context.Context, request string) (string, error)
+	RemoveDevice(ctx context.Context, r registration.SignedRequest) (id string, err error)
+	Rename(ctx context.Context, r registration.SignedRequest) (signature.EncryptedResponse, error)
+	VaultUnlock(ctx context.Context, r registration.SignedRequest) (signature.EncryptedResponse, error)
+	ValidateSignature(ctx context.Context, r registration.SignedRequest) error
+	ServerTime() int64
 }
 
 // Authenticator checks HTTP Basic credentials; *access.Basic.
@@ -109,8 +117,16 @@ func cloudRoutes(base string, h *handlers) []rest.Route {
 }
 
 func deviceRoutes(h *handlers) []rest.Route {
+	public := access.Any(access.Public)
 	return []rest.Route{
-		{ID: "PA-V3-ACTIVATION-CREATE", Method: "POST", Pattern: "/pa/v3/activation/create", Allow: access.Any(access.Public), Handler: h.activate},
+		{ID: "PA-V3-ACTIVATION-CREATE", Method: "POST", Pattern: "/pa/v3/activation/create", Allow: public, Handler: h.activate},
+		{ID: "PA-V3-ACTIVATION-STATUS", Method: "POST", Pattern: "/pa/v3/activation/status", Allow: public, Handler: h.deviceStatus},
+		{ID: "PA-V3-ACTIVATION-REMOVE", Method: "POST", Pattern: "/pa/v3/activation/remove", Allow: public, Handler: h.removeDevice},
+		{ID: "PA-V3-ACTIVATION-RENAME", Method: "POST", Pattern: "/pa/v3/activation/rename", Allow: public, Handler: h.renameDevice},
+		{ID: "PA-V3-KEYSTORE-CREATE", Method: "POST", Pattern: "/pa/v3/keystore/create", Allow: public, Handler: h.temporaryKey},
+		{ID: "PA-V3-VAULT-UNLOCK", Method: "POST", Pattern: "/pa/v3/vault/unlock", Allow: public, Handler: h.unlockVault},
+		{ID: "PA-V3-SIGNATURE-VALIDATE", Method: "POST", Pattern: "/pa/v3/signature/validate", Allow: public, Handler: h.validateSignature},
+		{ID: "PA-V3-STATUS", Method: "POST", Pattern: "/pa/v3/status", Allow: public, Handler: h.serverStatus},
 	}
 }
 

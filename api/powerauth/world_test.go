@@ -155,12 +155,14 @@ func (w *world) create(who login, user, appID, more string) created {
 }
 
 // phone is a device of an application, "alpha/APP".
-func (w *world) phone(key string) *powerauth.Device {
+func (w *world) phone(key string) *powerauth.Device { return w.phoneOf(key, signature.V32) }
+
+func (w *world) phoneOf(key string, version signature.Version) *powerauth.Device {
 	w.tb.Helper()
 	v := w.Versions[key]
 	d, err := powerauth.New(powerauth.Config{
 		BaseURL: w.url, ApplicationKey: base64.StdEncoding.EncodeToString(v.Key[:]), ApplicationSecret: string(v.Secret.Reveal()),
-		MasterPublicKey: base64.StdEncoding.EncodeToString(w.Masters[key]),
+		MasterPublicKey: base64.StdEncoding.EncodeToString(w.Masters[key]), Version: version,
 	})
 	require.NoError(w.tb, err)
 	return d

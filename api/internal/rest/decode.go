@@ -51,6 +51,23 @@ func DecodeOptional[T any](r *Request, nullable ...string) (T, error) {
 	return v, r.decode(&v, nullable)
 }
 
+// DecodeKnown is Decode for clients that can not be updated with us, the apps on
+// phones: members that T does not have are ignored, and a null is as good as
+// nothing. All else is as strict.
+func DecodeKnown[T any](r *Request) (T, error) {
+	var v T
+	if !isJSON(r.http.Header) {
+		return v, ErrMediaType
+	}
+	if _, err := scan(r.body); err != nil {
+		return v, err
+	}
+	if err := json.Unmarshal(r.body, &v); err != nil {
+		return v, decodeError(err)
+	}
+	return v, nil
+}
+
 func (r *Request) decode(v any, nullable []string) error {
 	if !isJSON(r.http.Header) {
 		return ErrMediaType

@@ -37,6 +37,9 @@ func (r *Request) Path(name string) string { return r.http.PathValue(name) }
 // Header returns the first value of a header.
 func (r *Request) Header(name string) string { return r.http.Header.Get(name) }
 
+// Body returns the body as it was sent, for what was signed or encrypted as such.
+func (r *Request) Body() []byte { return r.body }
+
 // Response is what a handler answers. Body nil sends none; Raw is sent as it is;
 // anything else as JSON.
 type Response struct {
