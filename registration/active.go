@@ -95,3 +95,23 @@ func (r *Registrar) signPersonalized(ctx context.Context, t tenant.ID, id string
 	}
 	return r.signAs(ctx, t, key, sealed, data)
 }
+
+// Standing returns the state of a registration, after the lazy expiry, and its
+// flags; an unknown one is REMOVED. It is for domains that stand on registrations
+// and have checked who asks.
+func (r *Registrar) Standing(ctx context.Context, t tenant.ID, id string) (State, []string, error) {
+	key, ok := parseID(id)
+	if !ok {
+		return StateRemoved, nil, nil
+	}
+	h, err := r.readHot(ctx, t, key)
+	switch {
+	case err != nil:
+		return "", nil, fmt.Errorf("registration: standing: %w", err)
+	case !h.found:
+		return StateRemoved, nil, nil
+	case h.state.inProgress() && !r.now().Before(h.expiresAt):
+		return StateRemoved, h.flags, nil // whoever may change it will write it down
+	}
+	return h.state, h.flags, nil
+}

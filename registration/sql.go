@@ -1,6 +1,10 @@
 package registration
 
-import "github.com/signet-hsm/signet/audit"
+import (
+	"strconv"
+
+	"github.com/signet-hsm/signet/audit"
+)
 
 const columns = `tenant_id, id, app_id, user_id, activation_code, state, otp_mode, otp_hash,
 flags, name, platform, device_info, device_public_key, server_public_key,
@@ -116,3 +120,12 @@ var (
     returning id
 ) ` + audit.After("moved", 12)
 )
+
+// ActiveFlags returns a query that gives one row, the flags, while a registration
+// is ACTIVE, for a common table expression in a statement of another domain; the
+// arguments are the numbers of its tenant and id. The text is made of constants
+// only; call it once, at package level.
+func ActiveFlags(tenantArg, idArg int) string {
+	return "select flags from registration where tenant_id = $" + strconv.Itoa(tenantArg) +
+		" and id = $" + strconv.Itoa(idArg) + " and state = 'ACTIVE'"
+}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
-	"io"
 
 	"github.com/signet-hsm/signet/signature"
 )
@@ -26,7 +24,7 @@ type ActivateOptions struct {
 type (
 	layer1Request struct {
 		ActivationType     string                     `json:"activationType"`
-		IdentityAttributes map[string]string          `json:"identityAttributes"`
+		IdentityAttributes map[string]any             `json:"identityAttributes"`
 		CustomAttributes   map[string]any             `json:"customAttributes,omitempty"`
 		ActivationData     signature.EncryptedRequest `json:"activationData"`
 	}
@@ -54,9 +52,6 @@ type (
 // leaves the device as it was; whether the server still knows the code then is
 // the server's matter.
 func (d *Device) Activate(ctx context.Context, code string, o ActivateOptions) error {
-	if d.version >= signature.V33 {
-		return ErrUnsupported
-	}
 	code, der, err := signature.ParseActivationQR(code)
 	if err != nil {
 		return err
@@ -64,6 +59,16 @@ func (d *Device) Activate(ctx context.Context, code string, o ActivateOptions) e
 	if der != nil && !d.signedByMaster(code, der) {
 		return ErrQRSignature
 	}
+	return d.activate(ctx, "CODE", map[string]any{"code": code}, o)
+}
+
+// ActivateCustom exchanges keys on the strength of identity attributes that the
+// server's own provider understands, instead of a code.
+func (d *Device) ActivateCustom(ctx context.Context, identity map[string]any, o ActivateOptions) error {
+	return d.activate(ctx, "CUSTOM", identity, o)
+}
+
+func (d *Device) activate(ctx context.Context, kind string, identity map[string]any, o ActivateOptions) error {
 	if d.ActivationID() != "" {
 		return ErrActivated
 	}
@@ -71,7 +76,7 @@ func (d *Device) Activate(ctx context.Context, code string, o ActivateOptions) e
 	if err != nil {
 		return fmt.Errorf("make the device key: %w", err)
 	}
-	answer, err := d.exchange(ctx, code, private.PublicKey(), o)
+	answer, err := d.exchange(ctx, kind, identity, private.PublicKey(), o)
 	if err != nil {
 		return fmt.Errorf("activate: %w", err)
 	}
@@ -89,17 +94,21 @@ func (d *Device) Activate(ctx context.Context, code string, o ActivateOptions) e
 }
 
 // exchange is the round trip of the two layers.
-func (d *Device) exchange(ctx context.Context, code string, public *ecdh.PublicKey, o ActivateOptions) (layer2Response, error) {
+func (d *Device) exchange(ctx context.Context, kind string, identity map[string]any, public *ecdh.PublicKey, o ActivateOptions) (layer2Response, error) {
 	var answer layer2Response
-	inner, open2, err := d.seal(signature.InfoLayer2, layer2Request{
+	to, err := d.applicationScope(ctx)
+	if err != nil {
+		return answer, err
+	}
+	inner, open2, err := d.seal(to, signature.InfoLayer2, layer2Request{
 		DevicePublicKey: signature.EncodeBase64(public.Bytes()),
 		ActivationName:  o.Name, ActivationOTP: o.OTP, Platform: o.Platform, DeviceInfo: o.DeviceInfo, Extras: o.Extras,
 	})
 	if err != nil {
 		return answer, err
 	}
-	outer, open1, err := d.seal(signature.InfoApplication, layer1Request{
-		ActivationType: "CODE", IdentityAttributes: map[string]string{"code": code},
+	outer, open1, err := d.seal(to, signature.InfoApplication, layer1Request{
+		ActivationType: kind, IdentityAttributes: identity,
 		CustomAttributes: o.CustomAttributes, ActivationData: inner,
 	})
 	if err != nil {
@@ -119,38 +128,6 @@ func (d *Device) exchange(ctx context.Context, code string, public *ecdh.PublicK
 		return answer, fmt.Errorf("layer 2: %w", err)
 	}
 	return answer, nil
-}
-
-// seal encrypts a message for the application's master key.
-func (d *Device) seal(purpose string, message any) (signature.EncryptedRequest, *signature.Requester, error) {
-	var none signature.EncryptedRequest
-	plain, err := json.Marshal(message)
-	if err != nil {
-		return none, nil, err
-	}
-	ephemeral, err := ecdh.P256().GenerateKey(rand.Reader)
-	if err != nil {
-		return none, nil, err
-	}
-	stamp := signature.Stamp{Timestamp: d.now().UnixMilli()}
-	if _, err := io.ReadFull(d.random, stamp.Nonce[:]); err != nil {
-		return none, nil, err
-	}
-	return signature.SealRequest(ephemeral, d.master, signature.EnvelopeParams{
-		Version: d.version, Scope: signature.ApplicationScope, SharedInfo1: purpose,
-		ApplicationKey: d.appKey, SharedInfo2: signature.ApplicationSharedInfo2(d.secret),
-	}, plain, stamp)
-}
-
-func unseal(r *signature.Requester, sealed signature.EncryptedResponse, message any) error {
-	plain, err := r.Open(sealed)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrProtocol, err)
-	}
-	if err := json.Unmarshal(plain, message); err != nil {
-		return fmt.Errorf("%w: %w", ErrProtocol, err)
-	}
-	return nil
 }
 
 // newActivation agrees on the keys.

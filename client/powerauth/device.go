@@ -40,8 +40,9 @@ type Device struct {
 	http       *http.Client
 	now        func() time.Time
 	random     io.Reader
-	mu         sync.Mutex // owns activation
+	mu         sync.Mutex // owns activation and temporary
 	activation *activation
+	temporary  map[signature.Scope]temporaryKey
 }
 
 // activation is what the device learnt and made when it was activated.
@@ -51,6 +52,7 @@ type activation struct {
 	server  *ecdh.PublicKey
 	keys    *signature.Keys
 	counter signature.Counter
+	used    uint64 // counters so far; the server counts the same
 }
 
 // Errors of a Device. Errors of the transport and *ServerError come beside them.
@@ -61,8 +63,13 @@ var (
 	ErrQRSignature = errors.New("powerauth: the activation code is not signed by the application's master key")
 	ErrProtocol    = errors.New("powerauth: the server's answer breaks the protocol")
 	ErrFactors     = errors.New("powerauth: no device signs with this set of factors")
-	ErrUnsupported = errors.New("powerauth: activation with protocol 3.3 is not supported")
 	ErrState       = errors.New("powerauth: bad exported state")
+	// ErrUnknown: the server's status blob is not for this device: the server does
+	// not know the activation, or who answered is not the server.
+	ErrUnknown = errors.New("powerauth: the status can not be read")
+	// ErrCounter: server and device have lost each other's counter. No signature
+	// will match again; the person has to activate anew.
+	ErrCounter = errors.New("powerauth: the counter is out of reach")
 )
 
 // New makes a device that is not activated.

@@ -93,7 +93,6 @@ func TestActivateRefuses(t *testing.T) {
 		"a signature of another code": {func(s *fakeServer, _ *Config, code *string) {
 			*code = "V42UC-HRMDV-VW57V-6LEYA" + (*code)[23:]
 		}, ErrQRSignature},
-		"3.3":       {func(_ *fakeServer, c *Config, _ *string) { c.Version = signature.V33 }, ErrUnsupported},
 		"no server": {func(s *fakeServer, c *Config, _ *string) { c.BaseURL = "http://127.0.0.1:1" }, nil},
 		"an answer that is no JSON": {func(s *fakeServer, _ *Config, _ *string) {
 			s.answer = func(w http.ResponseWriter) bool { _, _ = w.Write([]byte("<html>")); return true }

@@ -12,6 +12,10 @@
 //	err = d.Activate(ctx, "NTF5I-R3KHV-SZN6E-ISYBA#MEUC...", powerauth.ActivateOptions{Name: "My phone"})
 //	d.Fingerprint()                     // compare with what the server shows, then commit there
 //	header, err := d.Sign("POST", "/operation/authorize", body, signature.PossessionKnowledge)
+//	token, err := d.CreateToken(ctx, signature.Possession)
+//	header, err = d.TokenHeader(token)
+//	status, err := d.Status(ctx)        // and the counters are together again
+//	err = d.RemoveActivation(ctx, signature.PossessionKnowledge)
 //
 // A Device is new or activated; the second Activate is ErrActivated. Every
 // signature moves the counter by one, whether the request is sent or not. All
@@ -25,10 +29,14 @@
 // by the secure element. Here all keys lie open in memory and in the state that
 // Export writes, so a signature with a wrong PIN can not be made; it stands for a
 // person who always types the right one. Keep exported state as you would keep
-// the phone. There is no status synchronisation, no vault, and no
-// activation with protocol 3.3, which wants a temporary key first; a device
-// activated otherwise may sign as 3.3.
+// the phone.
 //
-// Sources: PowerAuth protocol 3.0 to 3.2, activation by code, and the wire format
-// of powerauth-restful-integration.
+// With protocol 3.3 messages are encrypted for temporary keys; the device fetches
+// and renews them by itself and believes only those that the application's master
+// key, or the activation's server key, has signed for its own challenge. One
+// device may go up from 3.0 to 3.3 at any time: Import its state with another
+// Config.Version.
+//
+// Sources: PowerAuth protocol 3.0 to 3.3, and the wire format of
+// powerauth-restful-integration.
 package powerauth

@@ -85,5 +85,6 @@ func (d *Device) step() (*activation, signature.Counter, error) {
 	}
 	counter := a.counter
 	a.counter = counter.Next()
+	a.used++
 	return a, counter, nil
 }

@@ -14,6 +14,7 @@ type state struct {
 	DevicePrivateKey string `json:"devicePrivateKey"`
 	ServerPublicKey  string `json:"serverPublicKey"`
 	CtrData          string `json:"ctrData"`
+	Counter          uint64 `json:"counter,omitempty"` // how many counters were used
 }
 
 // Export writes the activation as JSON, WITH THE PRIVATE KEY IN CLEAR. Two
@@ -30,6 +31,7 @@ func (d *Device) Export() ([]byte, error) {
 		DevicePrivateKey: signature.EncodeBase64(signature.MarshalPrivateKey(a.private)),
 		ServerPublicKey:  signature.EncodeBase64(a.server.Bytes()),
 		CtrData:          signature.EncodeBase64(a.counter[:]),
+		Counter:          a.used,
 	})
 }
 
@@ -55,5 +57,6 @@ func Import(c Config, exported []byte) (*Device, error) {
 	if d.activation, err = newActivation(s.ActivationID, private, s.ServerPublicKey, s.CtrData); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrState, err)
 	}
+	d.activation.used = s.Counter
 	return d, nil
 }

@@ -24,19 +24,37 @@ func (e *ServerError) Error() string {
 	return fmt.Sprintf("powerauth: the server answered %d %s %s", e.Status, e.Code, e.Message)
 }
 
-// post sends JSON with one PowerAuth header and reads JSON.
+// objectRequest and objectResponse wrap what is not an encrypted message.
+type (
+	objectRequest[T any] struct {
+		Object T `json:"requestObject"`
+	}
+	objectResponse[T any] struct {
+		Status string `json:"status"`
+		Object T      `json:"responseObject"`
+	}
+)
+
+// post sends JSON with one PowerAuth header, or none, and reads JSON.
 func (d *Device) post(ctx context.Context, path, header, value string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
 	}
+	return d.send(ctx, path, header, value, body, out)
+}
+
+// send is post of a body that was signed: not a byte of it may change.
+func (d *Device) send(ctx context.Context, path, header, value string, body []byte, out any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.baseURL+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set(header, value)
+	if header != "" {
+		req.Header.Set(header, value)
+	}
 	resp, err := d.http.Do(req)
 	if err != nil {
 		return err

@@ -48,6 +48,7 @@ var layers = map[string]int{
 	"registration":       60,
 	"push":               70,
 	"callback":           70,
+	"token":              65,
 	"ceremony":           80,
 	"operation":          80,
 	"api/signetv1":       90,

@@ -1,0 +1,174 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/maypok86/otter/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/signet-hsm/signet/audit"
+	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/internal/envelope"
+	"github.com/signet-hsm/signet/internal/pg"
+	"github.com/signet-hsm/signet/internal/secret"
+	"github.com/signet-hsm/signet/registration"
+	"github.com/signet-hsm/signet/signature"
+	"github.com/signet-hsm/signet/tenant"
+)
+
+// DB is what a Keeper needs of a pool.
+type DB interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+var _ DB = (*pgxpool.Pool)(nil)
+
+// Registrations is the part of *registration.Registrar that tokens stand on.
+type Registrations interface {
+	Authenticate(ctx context.Context, req registration.SignedRequest, uriID string, allowed ...signature.Factor) (registration.Caller, error)
+	OpenSigned(ctx context.Context, c registration.Caller, info string, body []byte) (*registration.Opened, error)
+	Standing(ctx context.Context, t tenant.ID, id string) (registration.State, []string, error)
+}
+
+// Roles tells the roles of an application; *app.Registry does.
+type Roles interface {
+	Roles(ctx context.Context, t tenant.ID, app string) ([]string, error)
+}
+
+// Config makes a Keeper. All but the last four are required.
+type Config struct {
+	DB            DB
+	Registrations Registrations
+	Roles         Roles
+	Envelope      *envelope.Keyring
+	Audit         *audit.Log
+
+	CacheSize int // tokens whose secrets are held ready; 0: 100,000 (about 40 MB)
+	Now       func() time.Time
+	Logger    *slog.Logger
+	Metrics   prometheus.Registerer
+}
+
+// Validate names the first thing that is wrong.
+func (c Config) Validate() error {
+	switch {
+	case c.DB == nil, c.Registrations == nil, c.Roles == nil, c.Envelope == nil, c.Audit == nil:
+		return errors.New("token: DB, Registrations, Roles, Envelope and Audit are required")
+	case c.CacheSize < 0:
+		return errors.New("token: CacheSize must not be negative")
+	}
+	return nil
+}
+
+// Keeper makes, removes and verifies tokens.
+type Keeper struct {
+	db            DB
+	registrations Registrations
+	roles         Roles
+	envelope      *envelope.Keyring
+	audit         *audit.Log
+	now           func() time.Time
+	log           *slog.Logger
+	metrics       *metrics
+	cache         *otter.Cache[key, *held]
+}
+
+type key struct {
+	tenant tenant.ID
+	id     uuid.UUID
+}
+
+// held is a token ready for use. Nothing in it ever changes.
+type held struct {
+	registration uuid.UUID
+	app, user    string
+	factors      signature.Factor
+	secret       secret.Bytes // 16 bytes
+}
+
+// New makes a Keeper; it does not touch the database.
+func New(c Config) (*Keeper, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if c.CacheSize == 0 {
+		c.CacheSize = 100_000
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	m, err := newMetrics(c.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	return &Keeper{
+		db: c.DB, registrations: c.Registrations, roles: c.Roles, envelope: c.Envelope, audit: c.Audit,
+		now: c.Now, log: c.Logger, metrics: m,
+		cache: otter.Must(&otter.Options[key, *held]{MaximumSize: c.CacheSize}),
+	}, nil
+}
+
+// errStored is a row that no code of ours has written.
+var errStored = fault.New(fault.Internal, "TOKEN_STORED", "the stored token is damaged")
+
+// clock is the time in the precision of the database.
+func (k *Keeper) clock() time.Time { return k.now().UTC().Truncate(time.Microsecond) }
+
+// find returns nil for an unknown token.
+func (k *Keeper) find(ctx context.Context, id key) (*held, error) {
+	if h, ok := k.cache.GetIfPresent(id); ok {
+		k.metrics.hits.Inc()
+		return h, nil
+	}
+	k.metrics.misses.Inc()
+	return k.load(ctx, id)
+}
+
+// load reads the token from the database, whatever the cache says.
+func (k *Keeper) load(ctx context.Context, id key) (*held, error) {
+	var (
+		h       held
+		factors string
+		sealed  []byte
+	)
+	err := k.db.QueryRow(ctx, sqlToken, id.tenant.String(), id.id).Scan(&h.registration, &h.app, &h.user, &factors, &sealed)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		k.cache.Invalidate(id)
+		return nil, nil
+	case err != nil:
+		return nil, pg.Unavailable(err)
+	}
+	var ok bool
+	if h.factors, ok = signature.ParseFactors(factors); !ok {
+		return nil, fmt.Errorf("%w: factors", errStored)
+	}
+	if h.secret, err = k.envelope.Open(ctx, field(id, h.registration), sealed); err != nil {
+		return nil, err
+	}
+	if h.secret.Len() != secretSize {
+		return nil, fmt.Errorf("%w: secret", errStored)
+	}
+	k.cache.Set(id, &h)
+	return &h, nil
+}
+
+// field binds the secret to the registration as well: a row that was moved to
+// another one does not open.
+func field(id key, owner uuid.UUID) envelope.Field {
+	return envelope.Field{
+		Tenant: id.tenant, Table: "token", Column: "secret_sealed", Row: id.id.String() + "/" + owner.String(),
+	}
+}
