@@ -23,7 +23,7 @@ func (p *Pusher) Consumer() outbox.Consumer {
 			outbox.OperationCreated, outbox.OperationFinished, outbox.RegistrationChanged, outbox.InboxMessage, outbox.MessageSend,
 		},
 		Targets: p.targets, Deliver: p.deliver, Dead: p.dead,
-		Workers: p.c.Workers, Attempts: 8, MaxAge: time.Hour, Timeout: p.c.Timeout + 5*time.Second,
+		Workers: p.c.Workers, Attempts: 8, MaxAge: time.Hour, Timeout: 2*p.c.Timeout + 5*time.Second, // a login and a push
 		MinPause: time.Second, MaxPause: 2 * time.Minute,
 	}
 }
@@ -76,6 +76,9 @@ func (p *Pusher) deliver(ctx context.Context, d outbox.Delivery) error {
 	case dev == nil: // removed meanwhile
 		return nil
 	default:
+		if ok, err := p.still(ctx, e, d.Target); err != nil || !ok {
+			return err
+		}
 		err = p.push(ctx, e, dev, n)
 	}
 	var dead deadError
@@ -94,6 +97,22 @@ func (p *Pusher) deliver(ctx context.Context, d outbox.Delivery) error {
 	return nil
 }
 
+// fresh is how long the targets of an event are taken as they were found.
+const fresh = time.Minute
+
+// still asks again whether a registration is ACTIVE when a push was delayed: what
+// is personal must not reach a device that was blocked meanwhile.
+func (p *Pusher) still(ctx context.Context, e outbox.Event, id string) (bool, error) {
+	if e.Kind == outbox.RegistrationChanged || p.c.Now().Sub(e.At) < fresh {
+		return true, nil
+	}
+	list, err := p.c.Registrations.Active(ctx, e.Tenant, registration.ActiveQuery{Apps: []string{e.App}, UserID: e.User, ID: id})
+	return len(list) > 0, err
+}
+
+// busy is how long a push waits for a provider that holds its share of workers.
+const busy = time.Second
+
 // push sends n to a device through its provider.
 func (p *Pusher) push(ctx context.Context, e outbox.Event, dev *device, n Note) error {
 	if !n.Expires.IsZero() && n.Expires.Before(p.c.Now()) {
@@ -107,6 +126,13 @@ func (p *Pusher) push(ctx context.Context, e outbox.Event, dev *device, n Note) 
 	if s == nil {
 		p.count(dev.at, "no_credential")
 		return nil
+	}
+	lane := p.lanes[dev.at]
+	select {
+	case lane <- struct{}{}:
+		defer func() { <-lane }()
+	default: // a provider that hangs leaves the other half to the others
+		return outbox.Later(busy, errors.New("push: the provider is busy"))
 	}
 	if err := s.send(ctx, string(dev.token.Reveal()), n); err != nil {
 		if !errors.Is(err, errDead) {

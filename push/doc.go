@@ -7,7 +7,8 @@
 // theirs in their own; the consumer of internal/outbox sends afterwards, one
 // delivery for each device, with retries for an hour. Pushes are best effort: an
 // app must not rely on them (seed 002), and one whose operation has expired is
-// dropped. A token that its provider calls dead is deleted, unless the device has
+// dropped. What is personal goes to ACTIVE registrations, which is asked again for
+// a push that was delayed. No provider takes more than half of the workers. A token that its provider calls dead is deleted, unless the device has
 // replaced it meanwhile. An application without credentials at a provider sends
 // nothing there.
 //

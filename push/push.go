@@ -81,6 +81,8 @@ type Pusher struct {
 	c       Config
 	metrics *metrics
 
+	lanes map[Platform]chan struct{} // pushes under way at each provider
+
 	mu      sync.Mutex // guards senders
 	senders map[senderKey]liveSender
 }
@@ -124,5 +126,9 @@ func New(c Config) (*Pusher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Pusher{c: c, metrics: m, senders: map[senderKey]liveSender{}}, nil
+	lanes := map[Platform]chan struct{}{}
+	for _, at := range []Platform{APNs, FCM, HMS} {
+		lanes[at] = make(chan struct{}, max(1, c.Workers/2))
+	}
+	return &Pusher{c: c, metrics: m, lanes: lanes, senders: map[senderKey]liveSender{}}, nil
 }

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,7 +110,7 @@ func TestPUSHX01_OperationInitAtEachProvider(t *testing.T) {
 	// One login serves many pushes.
 	w.add(created("u"), created("u"))
 	w.providers.wait(9)
-	require.Equal(t, 2, w.providers.logins)
+	require.Equal(t, 2, w.providers.loginCount())
 }
 
 // checkProviderToken verifies Apple's JWT as Apple does.
@@ -321,6 +322,90 @@ func TestAStaleVerdictDoesNotDeleteAReplacedToken(t *testing.T) {
 	w.add(created("u"))
 	w.providers.wait(2)
 	require.Equal(t, 1, w.count(`select count(*) from push_device`))
+}
+
+// What is personal is asked for again when it was delayed; a change of the
+// registration is told all the same.
+func TestPUSHX10_ADelayedPushDoesNotReachABlockedDevice(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var refuse atomic.Bool
+	refuse.Store(true)
+	w.providers.answer = func(_ int, rw http.ResponseWriter, _ request) bool {
+		if refuse.Load() {
+			rw.WriteHeader(http.StatusServiceUnavailable)
+		}
+		return refuse.Load()
+	}
+	p := w.pusher()
+	w.credentials(p)
+	id := w.device(p, "u", push.APNs, appleToken)
+	w.run(p)
+	w.add(created("u"))
+	w.providers.wait(1)
+	_, err := w.db.Exec(t.Context(), `update registration set state = 'BLOCKED' where id = $1`, id)
+	require.NoError(t, err)
+	w.skew.Store(int64(2 * time.Minute))
+	done := func() int {
+		return w.count(`select count(*) from river_job where kind = 'signet.delivery' and state = 'completed'`)
+	}
+	require.Eventually(t, func() bool { return done() == 1 }, soon, 5*time.Millisecond)
+	refuse.Store(false)
+	before := len(w.providers.requests())
+	w.add(outbox.Event{Tenant: pgtest.Alpha, Kind: outbox.RegistrationChanged, App: "APP", User: "u", Registration: id, Data: map[string]any{"status": "BLOCKED"}})
+	require.Eventually(t, func() bool { return done() == 2 }, soon, 5*time.Millisecond)
+	got := w.providers.requests()[before:]
+	require.Len(t, got, 1)
+	require.Equal(t, "mtoken.statusChange", got[0].body["messageType"])
+}
+
+// A provider that hangs holds its share of the workers; the others go on.
+func TestPUSHX13_AProviderThatHangsStopsNoOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	release := make(chan struct{})
+	w.providers.answer = func(_ int, _ http.ResponseWriter, r request) bool {
+		if strings.HasPrefix(r.path, "/sandbox/") {
+			<-release
+		}
+		return false
+	}
+	p := w.pusher(func(c *push.Config) { c.Workers, c.Timeout = 2, 30*time.Second })
+	w.credentials(p)
+	w.device(p, "apple", push.APNs, appleToken)
+	w.device(p, "google", push.FCM, "token")
+	w.run(p)
+	t.Cleanup(func() { close(release) }) // before the runner stops
+	for range 3 {
+		w.add(created("apple"))
+	}
+	w.providers.wait(1)
+	for range 3 {
+		w.add(created("google"))
+	}
+	got := w.providers.wait(4)
+	for _, r := range got[1:] {
+		require.Contains(t, r.path, "/google/")
+	}
+}
+
+// A login that is refused is no reason to give up at once, and its answer, which
+// may repeat what we sent, is kept nowhere.
+func TestALoginThatFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.pusher()
+	require.NoError(t, p.SetHMS(t.Context(), pgtest.Alpha, push.HMSCredential{App: "APP", HMSAppID: "10001", ClientSecret: secret.New([]byte("wrong"))}))
+	w.device(p, "u", push.HMS, "token")
+	w.run(p)
+	w.add(created("u"), created("u"), created("u"))
+	require.Eventually(t, func() bool {
+		return w.count(`select count(*) from river_job where errors::text like '%invalid_grant%'`) == 3
+	}, soon, 5*time.Millisecond)
+	require.Zero(t, w.count(`select count(*) from river_job where errors::text like '%repeats%' or errors::text like '%wrong%'`))
+	require.Less(t, w.providers.loginCount(), 3, "one attempt for all who wait")
+	require.NoError(t, p.SetHMS(t.Context(), pgtest.Alpha, push.HMSCredential{App: "APP", HMSAppID: "10001", ClientSecret: secret.New([]byte(hmsSecret))}))
+	w.providers.wait(3)
 }
 
 func TestPAX03_PAX04_Credentials(t *testing.T) {

@@ -122,9 +122,15 @@ func clip(s string) string {
 type login struct {
 	fresh oauth2.TokenSource // without a cache
 
-	mu      sync.Mutex // held while a token is fetched: one fetch serves all who wait
-	current *oauth2.Token
+	mu       sync.Mutex // held while a token is fetched: one fetch serves all who wait
+	current  *oauth2.Token
+	failed   error // of the last fetch
+	failedAt time.Time
 }
+
+// loginPause is how long a failed login stands for those who ask after it: all
+// workers wait for one attempt, not for one each.
+const loginPause = 2 * time.Second
 
 func (l *login) token() (*oauth2.Token, error) {
 	l.mu.Lock()
@@ -132,16 +138,20 @@ func (l *login) token() (*oauth2.Token, error) {
 	if l.current.Valid() {
 		return l.current, nil
 	}
+	if l.failed != nil && time.Since(l.failedAt) < loginPause {
+		return nil, l.failed
+	}
 	t, err := l.fresh.Token()
 	if err != nil {
 		// The library's error repeats the answer, which may repeat what we sent.
 		var refused *oauth2.RetrieveError
 		if errors.As(err, &refused) && refused.Response != nil {
-			return nil, fmt.Errorf("push: login: %d %s", refused.Response.StatusCode, clip(refused.ErrorCode))
+			err = fmt.Errorf("%d %s", refused.Response.StatusCode, clip(refused.ErrorCode))
 		}
-		return nil, fmt.Errorf("push: login: %w", withoutURL(err))
+		l.failed, l.failedAt = fmt.Errorf("push: login: %w", withoutURL(err)), time.Now()
+		return nil, l.failed
 	}
-	l.current = t
+	l.current, l.failed = t, nil
 	return t, nil
 }
 

@@ -107,7 +107,7 @@ func (w *world) pusher(change ...func(*push.Config)) *push.Pusher {
 func (w *world) run(p *push.Pusher) {
 	w.tb.Helper()
 	c := p.Consumer()
-	c.MinPause = 10 * time.Millisecond
+	c.MinPause = 50 * time.Millisecond
 	r, err := outbox.NewRunner(outbox.RunnerConfig{DB: w.db, Consumers: []outbox.Consumer{c}, Poll: 20 * time.Millisecond})
 	require.NoError(w.tb, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.tb.Context()))
@@ -267,12 +267,12 @@ func (p *providers) login(w http.ResponseWriter, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.logins++
+	w.Header().Set("Content-Type", "application/json")
 	if !ok {
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = io.WriteString(w, `{"error":"invalid_grant","error_description":"repeats what was sent"}`)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "access-" + string(rune('0'+p.logins)), "expires_in": 3600, "token_type": "Bearer"})
 }
 
@@ -307,4 +307,10 @@ func (p *providers) wait(n int) []request {
 	got := p.requests()
 	require.Len(p.tb, got, n)
 	return got
+}
+
+func (p *providers) loginCount() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.logins
 }

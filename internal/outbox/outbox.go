@@ -24,16 +24,17 @@ type Kind string
 const (
 	// RegistrationChanged: "status", and "blockedReason" when BLOCKED.
 	RegistrationChanged Kind = "registration.changed"
-	// OperationCreated: "name" of the template, "title", "message", "expires"
-	// (RFC 3339).
+	// OperationCreated: "name", the operation's type; "title", "message",
+	// "expires" (RFC 3339); "flag" that a registration must have; "externalId".
 	OperationCreated Kind = "operation.created"
-	// OperationFinished: "name" of the template and "result", one of
-	// authentication.success, authentication.fail, operation.timeout,
-	// operation.canceled, operation.methodNotAvailable.
+	// OperationFinished: "name", "flag" and "externalId" as before; "status", the
+	// final state; "result", one of authentication.success, authentication.fail,
+	// operation.timeout, operation.canceled, operation.methodNotAvailable.
 	OperationFinished Kind = "operation.finished"
-	// MessageSend is a push message that an application tier asked for.
+	// MessageSend is a push message that an application tier asked for: "title",
+	// "message", "sound", "silent", "extras".
 	MessageSend Kind = "message.send"
-	// InboxMessage: "inboxId", "title".
+	// InboxMessage: "inboxId", "title", "message", "silent".
 	InboxMessage Kind = "inbox.message"
 )
 

@@ -307,6 +307,34 @@ func TestStopWaitsForDeliveriesUnderWay(t *testing.T) {
 	require.Equal(t, "completed", state)
 }
 
+// Every connection is cut; the runner finds its way back.
+func TestRunnerSurvivesLostConnections(t *testing.T) {
+	t.Parallel()
+	for _, listen := range []bool{false, true} {
+		t.Run(fmt.Sprint("listen=", listen), func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.URL(t)
+			open := func() *pgxpool.Pool {
+				db, err := pg.Open(t.Context(), url, pg.Options{MaxConns: 10})
+				require.NoError(t, err)
+				t.Cleanup(db.Close)
+				return db
+			}
+			killer, db := open(), open()
+			o := newOutbox(t, killer)
+			var s sink
+			start(t, db, func(c *outbox.RunnerConfig) { c.Listen = listen }, s.consumer("one"))
+			for i := range 3 {
+				add(t, killer, o, event("a"))
+				require.Eventually(t, func() bool { return s.count() > i }, 2*soon, 5*time.Millisecond)
+				_, err := killer.Exec(t.Context(), `select pg_terminate_backend(pid) from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid()`)
+				require.NoError(t, err)
+			}
+		})
+	}
+}
+
 func TestRunnerRefusals(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
