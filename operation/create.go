@@ -196,6 +196,7 @@ func (l *Ledger) insert(ctx context.Context, row *record, actor string) error {
 	words := row.text(row.language)
 	told := row.tell(outbox.OperationCreated, map[string]any{
 		"title": words.Title, "message": words.Message, "expires": row.expiresAt.Format(time.RFC3339),
+		"status": string(row.state),
 	})
 	err = pg.InTx(ctx, l.db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sqlInsert, args...); err != nil {

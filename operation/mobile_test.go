@@ -1,6 +1,7 @@
 package operation_test
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/operation"
+	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/signature"
 )
 
@@ -104,6 +106,48 @@ func TestMobileAuthorize_PUSHX03(t *testing.T) {
 		"activationId": p.id, "applicationId": "APP", "authFactor": "POSSESSION_KNOWLEDGE", "ipAddress": "192.0.2.1", "userAgent": "phone/1",
 	}, got.Additional)
 	require.Equal(t, []string{"authentication.success"}, w.results(op.ID))
+}
+
+// The whole way: the phone signs the request's body, the registration judges it,
+// and its verdict is the device that decides.
+func TestMobileAuthorizeWithARealSignature(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	w.template(alpha, payment())
+	p := w.active(alpha, "APP", "petr", "VIP")
+	op := w.create(alpha, "petr", func(p *operation.CreateParams) { p.Flag = "VIP" })
+	body, err := json.Marshal(map[string]any{"requestObject": map[string]string{"id": op.ID, "data": op.Data}})
+	require.NoError(t, err)
+	send := func(body []byte, signed []byte) error {
+		h := signature.Header{
+			ActivationID: p.id, ApplicationKey: w.version["alpha/APP"].Key, Factors: signature.PossessionKnowledge, Version: signature.V33,
+		}
+		h.Signature = p.keys.Sign(h.Version, h.Factors, signature.Request{
+			Method: "POST", URIID: "/operation/authorize", Nonce: h.Nonce[:], Body: signed, Secret: w.version["alpha/APP"].Secret.Reveal(),
+		}, p.ctr)
+		p.ctr = p.ctr.Next()
+		v, err := w.devices.Verify(ctx, alpha, registration.VerifyRequest{
+			Apps: mine, Header: h, Method: "POST", URIID: "/operation/authorize", Body: body,
+		})
+		require.NoError(t, err)
+		require.True(t, v.Judged)
+		var req struct {
+			RequestObject struct{ ID, Data string } `json:"requestObject"`
+		}
+		require.NoError(t, json.Unmarshal(body, &req))
+		d := operation.Device{Registration: v.ID, UserID: v.UserID, App: v.App, Flags: v.Flags}
+		if !v.Valid {
+			return w.ops.Fail(ctx, alpha, d, req.RequestObject.ID)
+		}
+		return w.ops.Authorize(ctx, alpha, d, operation.Approval{
+			ID: req.RequestObject.ID, Data: req.RequestObject.Data, Factors: v.Factors,
+		})
+	}
+	require.ErrorIs(t, send(body, []byte("{}")), operation.ErrRefused)
+	require.EqualValues(t, 1, w.get(alpha, op.ID).Failures)
+	require.NoError(t, send(body, body))
+	require.Equal(t, operation.StateApproved, w.get(alpha, op.ID).State)
 }
 
 // What does not fit is counted; the last attempt allowed ends the operation.

@@ -75,6 +75,9 @@ func (l *Ledger) offlineOTP(ctx context.Context, t tenant.ID, p OTPParams) (OTPV
 		if check.device, err = l.decider(ctx, row, p); err != nil {
 			return OTPVerdict{}, err
 		}
+		if check.data, err = l.signedData(ctx, row); err != nil {
+			return OTPVerdict{}, err
+		}
 		if won, err := l.begin(ctx, check); err != nil {
 			return OTPVerdict{}, err
 		} else if won {
@@ -89,7 +92,8 @@ type otpCheck struct {
 	row    *record
 	device registration.Registration
 	nonce  []byte
-	digits string // XXXXXXXX-XXXXXXXX
+	data   [][]byte // what the device may have signed
+	digits string   // XXXXXXXX-XXXXXXXX
 	actor  string
 	mark   []byte // in the row while the outcome is open; nil when nothing will be judged
 }
@@ -126,12 +130,8 @@ func (l *Ledger) begin(ctx context.Context, c *otpCheck) (won bool, err error) {
 
 // conclude judges the signature, which consumes it, and then moves the operation.
 func (l *Ledger) conclude(ctx context.Context, c *otpCheck) (OTPVerdict, error) {
-	data, err := l.signedData(ctx, c.row)
-	if err != nil {
-		return OTPVerdict{}, err
-	}
 	verdict, err := l.devices.VerifyOffline(ctx, c.row.tenant, registration.OfflineRequest{
-		Apps: []string{c.device.App}, ID: c.device.ID, URIID: OfflineURI, Nonce: c.nonce, Data: data,
+		Apps: []string{c.device.App}, ID: c.device.ID, URIID: OfflineURI, Nonce: c.nonce, Data: c.data,
 		Signature: c.digits, Biometry: slices.Contains(c.row.types, signature.PossessionBiometry), Actor: c.actor,
 	})
 	if err != nil {
@@ -150,9 +150,11 @@ func (l *Ledger) conclude(ctx context.Context, c *otpCheck) (OTPVerdict, error) 
 			return OTPVerdict{}, err
 		}
 	}
-	roles, err := l.apps.Roles(ctx, c.row.tenant, c.device.App)
-	if err != nil { // a cached name list must not hide a verdict that is stored
-		roles = []string{}
+	roles := verdict.Roles
+	if !verdict.Judged {
+		if roles, err = l.apps.Roles(ctx, c.row.tenant, c.device.App); err != nil {
+			return OTPVerdict{}, err
+		}
 	}
 	return OTPVerdict{
 		Valid: reason == "", OperationID: c.row.id.String(), State: state, UserID: c.row.user,

@@ -55,7 +55,7 @@ func TestPUSHX01_OperationInit(t *testing.T) {
 		require.Equal(t, told{
 			Kind: outbox.OperationCreated, Tenant: "alpha", App: e.App, User: "petr", Operation: op.ID,
 			Data: map[string]any{
-				"name": "authorize_payment", "template": "payment", "flag": "VIP",
+				"name": "authorize_payment", "template": "payment", "flag": "VIP", "externalId": "ext-1", "status": "PENDING",
 				"title": "Platba", "message": "Zaplatit 63.99 EUR?", "expires": op.ExpiresAt.Format(time.RFC3339),
 			},
 		}, e)
@@ -366,6 +366,7 @@ func TestPAINT01_AnnounceTellsTheEndAgain_PUSHX02(t *testing.T) {
 	require.Equal(t, []string{"authentication.success", "authentication.success"}, w.results(op.ID))
 	events := w.told(op.ID)
 	require.Equal(t, events[1], events[2])
+	require.Equal(t, "ext-1", events[2].Data["externalId"])
 	require.Equal(t, "authorize_payment", events[2].Data["name"]) // PUSHX-09
 
 	op = w.create(alpha, "petr")
@@ -403,6 +404,31 @@ func TestPUSHX07_TheLastDeviceIsGone(t *testing.T) {
 	abandon(1)
 	abandon(0)
 	require.Equal(t, operation.StateCanceled, w.get(alpha, op.ID).State)
+}
+
+// The removal itself, once it is delivered, is what ends the operation.
+func TestPUSHX07_TheOutboxBringsTheNews(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.template(alpha, payment())
+	p := w.active(alpha, "APP", "petr")
+	op := w.create(alpha, "petr")
+	c := w.ops.Consumer()
+	for status, want := range map[registration.State][]string{registration.StateBlocked: nil, registration.StateRemoved: {"petr"}} {
+		got, err := c.Targets(t.Context(), outbox.Event{Kind: outbox.RegistrationChanged, User: "petr", Data: map[string]any{"status": string(status)}})
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	runner, err := outbox.NewRunner(outbox.RunnerConfig{DB: w.db, Consumers: []outbox.Consumer{c}})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- runner.Run(ctx) }()
+	require.NoError(t, w.devices.Change(t.Context(), alpha, registration.ChangeParams{Apps: all, ID: p.id, Change: registration.Remove}))
+	require.Eventually(t, func() bool { return w.get(alpha, op.ID).State == operation.StateCanceled }, 20*time.Second, 20*time.Millisecond)
+	cancel()
+	require.NoError(t, <-done)
+	require.Equal(t, []string{"operation.methodNotAvailable"}, w.results(op.ID)[:1])
 }
 
 func TestSweepExpiresOnceOnAllNodes(t *testing.T) {

@@ -220,15 +220,17 @@ func (n standing) result() string {
 	}
 }
 
-// finished is one event for each application.
 func (row *record) finished(n standing) []outbox.Event {
 	return row.tell(outbox.OperationFinished, map[string]any{"result": n.result(), "status": string(n.state)})
 }
 
+// tell makes one event for each application.
 func (row *record) tell(kind outbox.Kind, data map[string]any) []outbox.Event {
 	data["name"], data["template"] = row.kind, row.template // a push calls the type the name (PUSHX-09)
-	if row.flag != "" {
-		data["flag"] = row.flag
+	for name, value := range map[string]string{"flag": row.flag, "externalId": row.external} {
+		if value != "" {
+			data[name] = value
+		}
 	}
 	events := make([]outbox.Event, len(row.apps))
 	for i, app := range row.apps {

@@ -84,7 +84,7 @@ func newWorld(tb testing.TB) *world {
 		}
 	}
 	w.devices, err = registration.New(registration.Config{
-		DB: w.db, Apps: w.apps, Envelope: w.envelope, Audit: w.audit, Now: w.now,
+		DB: w.db, Apps: w.apps, Envelope: w.envelope, Audit: w.audit, Outbox: w.outbox, Now: w.now,
 	})
 	require.NoError(tb, err)
 	w.ops = w.node()
@@ -290,7 +290,7 @@ func (p *phone) device() operation.Device {
 	return operation.Device{Registration: p.id, UserID: p.user, App: p.app, Flags: p.flags}
 }
 
-// approve signs online for good measure and authorizes.
+// approve authorizes as after a good signature.
 func (p *phone) approve(ctx context.Context, l *operation.Ledger, op operation.Operation) error {
 	return l.Authorize(ctx, p.tenant, p.device(), operation.Approval{
 		ID: op.ID, Data: op.Data, Factors: signature.PossessionKnowledge, Address: "192.0.2.1", Agent: "phone/1",
