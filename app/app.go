@@ -20,11 +20,15 @@ import (
 
 // Application is one READY application.
 type Application struct {
-	Tenant       tenant.ID
-	ID           string
-	Roles        []string // in the order given
-	MasterPublic []byte   // 65 bytes, uncompressed P-256 point
-	CreatedAt    time.Time
+	Tenant    tenant.ID
+	ID        string
+	Roles     []string // in the order given
+	CreatedAt time.Time
+
+	// The newest master key: its public half, 65 bytes, uncompressed P-256 point,
+	// and its generation, which counts from 0.
+	MasterPublic     []byte
+	MasterGeneration int
 }
 
 // Version is what one generation of the mobile app carries.
@@ -35,6 +39,8 @@ type Version struct {
 	Key       [16]byte
 	Secret    secret.Bytes // the Base64 text (24 bytes) of 16 random bytes, as it enters hashes
 	Supported bool         // false: an app version that was called back
+
+	MasterGeneration int // of the master key whose public half it carries
 }
 
 // Config makes a Registry. DB, HSM, Envelope and Audit are required.
@@ -71,6 +77,7 @@ type Registry struct {
 
 	apps     *memo[appKey, Application]
 	versions *memo[[16]byte, Version]
+	masters  *memo[generationKey, []byte] // public halves of older generations
 }
 
 type appKey struct {
@@ -101,21 +108,45 @@ func New(c Config) (*Registry, error) {
 		db: c.DB, hsm: c.HSM, envelope: c.Envelope, audit: c.Audit, now: c.Now,
 		apps:     newMemo[appKey, Application]("app", b),
 		versions: newMemo[[16]byte, Version]("version", b),
+		masters:  newMemo[generationKey, []byte]("master", b),
 	}, nil
 }
 
 // Get returns the application as it stands in the database.
 func (r *Registry) Get(ctx context.Context, t tenant.ID, id string) (Application, error) {
-	var (
-		a     = Application{Tenant: t}
-		owner string
-	)
-	err := r.db.QueryRow(ctx, sqlApp, t.String(), id).Scan(&owner, &a.ID, &a.Roles, &a.MasterPublic, &a.CreatedAt)
+	a, err := scanApp(r.db.QueryRow(ctx, sqlApp, t.String(), id), t)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return Application{}, fmt.Errorf("app: get: %w", ErrNotFound)
 	case err != nil:
 		return Application{}, fmt.Errorf("app: get: %w: %w", fault.ErrUnavailable, err)
+	}
+	return a, nil
+}
+
+// List returns the applications of a tenant in the order of their ids (PA-ADM-02).
+func (r *Registry) List(ctx context.Context, t tenant.ID) ([]Application, error) {
+	rows, err := r.db.Query(ctx, sqlApps, t.String())
+	if err != nil {
+		return nil, fmt.Errorf("app: list: %w: %w", fault.ErrUnavailable, err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Application, error) { return scanApp(row, t) })
+	if err != nil {
+		return nil, fmt.Errorf("app: list: %w: %w", fault.ErrUnavailable, err)
+	}
+	return list, nil
+}
+
+func scanApp(row pgx.Row, t tenant.ID) (Application, error) {
+	var (
+		a     = Application{Tenant: t}
+		owner string
+	)
+	if err := row.Scan(&owner, &a.ID, &a.Roles, &a.MasterPublic, &a.MasterGeneration, &a.CreatedAt); err != nil {
+		return Application{}, err
+	}
+	if owner != t.String() {
+		return Application{}, fmt.Errorf("row of tenant %s", owner)
 	}
 	a.CreatedAt = a.CreatedAt.UTC()
 	return a, nil
@@ -171,7 +202,7 @@ func (r *Registry) readVersions(ctx context.Context, query string, args ...any) 
 	// All rows are read before a secret is opened: that may need the database too.
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s sealed, err error) {
 		var key []byte
-		err = row.Scan(&s.owner, &s.App, &s.Name, &key, &s.blob, &s.Supported)
+		err = row.Scan(&s.owner, &s.App, &s.Name, &key, &s.blob, &s.Supported, &s.MasterGeneration)
 		if err == nil {
 			s.Key = [16]byte(key)
 		}

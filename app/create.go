@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -17,7 +16,6 @@ import (
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/envelope"
-	"github.com/signet-hsm/signet/internal/secret"
 	"github.com/signet-hsm/signet/tenant"
 )
 
@@ -58,12 +56,7 @@ func (r *Registry) Create(ctx context.Context, t tenant.ID, p CreateParams) (App
 		return fail(err)
 	}
 
-	v := Version{Tenant: t, App: p.ID, Name: DefaultVersion, Supported: true}
-	_, _ = rand.Read(v.Key[:])
-	raw := make([]byte, 16)
-	_, _ = rand.Read(raw)
-	v.Secret = secret.New(base64.StdEncoding.AppendEncode(nil, raw))
-	sealed, err := r.envelope.Seal(ctx, secretField(t, v.Key), v.Secret.Reveal())
+	v, sealed, err := r.newVersion(ctx, Version{Tenant: t, App: p.ID, Name: DefaultVersion})
 	if err != nil {
 		return fail(err)
 	}

@@ -13,11 +13,17 @@
 // of its public half is compared with the HSM at every use, so that a restored
 // database and a swapped token are noticed before anything is signed.
 //
+// RotateMaster makes the next generation of the master key, by an intent of its
+// own (CREATING, READY, or FAILED when a crash left debris). The newest READY one
+// signs; a version carries the generation that was newest when it was made, and
+// MasterOf finds it, so that installed phones keep working until their version is
+// called back. Every change is one statement with its audit event.
+//
 // ByKey and Roles answer from a bounded cache whose entries live for a few
 // seconds (also "no such key", so that a flood of unknown keys costs one query
-// each TTL): a change elsewhere is seen after that time.
+// each TTL): a change elsewhere is seen after that time, one made here at once.
 //
-// Owns: tables app, app_version; HSM keys of role "master". Callers: registration
+// Owns: tables app, app_version, app_master; HSM keys of role "master". Callers: registration
 // and above, and the administration endpoints. Safe for concurrent use. Source:
-// seed 004 administration (PA-ADM-01), PowerAuth 3.x application keys.
+// seed 004 administration (PA-ADM-01..05), PowerAuth 3.x application keys.
 package app

@@ -19,18 +19,11 @@ func (p CreateParams) validate() error {
 	if !text(p.ID) {
 		v = append(v, fault.Violation{Field: "id", Value: p.ID, Hint: hintText})
 	}
-	if len(p.Roles) > MaxRoles {
-		v = append(v, fault.Violation{Field: "roles", Hint: fmt.Sprintf("must have at most %d elements", MaxRoles)})
-		p.Roles = nil
-	}
+	v = append(v, checkRoles(p.Roles)...)
 	seen := make(map[string]bool, len(p.Roles))
 	for i, role := range p.Roles {
-		field := fmt.Sprintf("roles[%d]", i)
-		switch {
-		case !text(role):
-			v = append(v, fault.Violation{Field: field, Value: role, Hint: hintText})
-		case seen[role]:
-			v = append(v, fault.Violation{Field: field, Value: role, Hint: "must not repeat"})
+		if seen[role] {
+			v = append(v, fault.Violation{Field: fmt.Sprintf("roles[%d]", i), Value: role, Hint: "must not repeat"})
 		}
 		seen[role] = true
 	}
@@ -38,6 +31,18 @@ func (p CreateParams) validate() error {
 		return ErrInvalid.With(v...)
 	}
 	return nil
+}
+
+func checkRoles(roles []string) (v []fault.Violation) {
+	if len(roles) > MaxRoles {
+		return []fault.Violation{{Field: "roles", Hint: fmt.Sprintf("must have at most %d elements", MaxRoles)}}
+	}
+	for i, role := range roles {
+		if !text(role) {
+			v = append(v, fault.Violation{Field: fmt.Sprintf("roles[%d]", i), Value: role, Hint: hintText})
+		}
+	}
+	return v
 }
 
 const hintText = "must be 1 to 255 characters"

@@ -11,6 +11,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -24,14 +27,55 @@ type Master struct {
 	agreement *hsm.Agreement
 }
 
-// Master returns the handle of the application's master key, after comparing
-// its public half in the HSM with the row: ErrMaster when they differ.
+// Master returns the handle of the application's newest master key, which signs
+// what is new: activation codes and offline codes. Its public half in the HSM is
+// compared with the row: ErrMaster when they differ.
 func (r *Registry) Master(ctx context.Context, t tenant.ID, id string) (Master, error) {
 	a, err := r.cached(ctx, t, id)
 	if err != nil {
 		return Master{}, err
 	}
-	ref := masterRef(t, id)
+	return r.open(ctx, generationKey{appKey{t, id}, a.MasterGeneration}, a.MasterPublic)
+}
+
+// MasterOf returns the master key that phones with v carry, which need not be the
+// newest: what they encrypt to the application, they encrypt to this one.
+func (r *Registry) MasterOf(ctx context.Context, v Version) (Master, error) {
+	return r.MasterGeneration(ctx, v.Tenant, v.App, v.MasterGeneration)
+}
+
+// MasterGeneration returns the master key of one generation; all of them stay
+// usable. ErrNotFound when there is none.
+func (r *Registry) MasterGeneration(ctx context.Context, t tenant.ID, id string, generation int) (Master, error) {
+	key := generationKey{appKey{t, id}, generation}
+	public, err := r.masters.get(key, func() ([]byte, error) { return r.masterPublic(ctx, key) })
+	if err != nil {
+		return Master{}, err
+	}
+	return r.open(ctx, key, public)
+}
+
+type generationKey struct {
+	app        appKey
+	generation int
+}
+
+func (r *Registry) masterPublic(ctx context.Context, k generationKey) ([]byte, error) {
+	var public []byte
+	err := r.db.QueryRow(ctx, sqlMasterPublic, k.app.tenant.String(), k.app.id, k.generation).Scan(&public)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, fmt.Errorf("app: master key: %w", ErrNotFound)
+	case err != nil:
+		return nil, fmt.Errorf("app: master key: %w: %w", fault.ErrUnavailable, err)
+	}
+	return public, nil
+}
+
+// open finds the key in the HSM and compares it with what the row says.
+func (r *Registry) open(ctx context.Context, k generationKey, want []byte) (Master, error) {
+	ref := masterRef(k.app.tenant, k.app.id)
+	ref.Generation = k.generation
 	s, err := r.hsm.Signer(ctx, ref)
 	switch {
 	case errors.Is(err, hsm.ErrKeyNotFound): // our trouble, not a "not found" for the client
@@ -43,7 +87,7 @@ func (r *Registry) Master(ctx context.Context, t tenant.ID, id string) (Master, 
 	if err != nil {
 		return Master{}, err
 	}
-	if !bytes.Equal(public, a.MasterPublic) {
+	if !bytes.Equal(public, want) {
 		return Master{}, fmt.Errorf("app: %w: %s", ErrMaster, ref)
 	}
 	agreement, err := r.hsm.Agreement(ctx, ref)
@@ -66,7 +110,7 @@ func (m Master) ECDH(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) 
 	return m.agreement.ECDH(ctx, peer)
 }
 
-// masterRef names the key of an application. Application ids are free text, HSM
+// masterRef names the first key of an application. Application ids are free text, HSM
 // names are not: an id that can not be one is named by its hash, and '=' can not
 // start an id that is used as it is.
 func masterRef(t tenant.ID, id string) hsm.Ref {

@@ -1,0 +1,124 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signet-hsm/signet/audit"
+	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/internal/pg"
+	"github.com/signet-hsm/signet/tenant"
+)
+
+// RotateParams names the application whose master key is rotated.
+type RotateParams struct {
+	App   string
+	Actor string // for the audit log
+}
+
+// RotateMaster makes the next generation of the application's master key, and
+// signs with it from now on. Older generations stay: phones with a version made
+// before go on encrypting to the key they carry (MasterOf), until their version
+// is called back; such phones can not check the signature of a new activation
+// code, so versions with the new key should be in the stores before. Repeated
+// after a crash it goes on with the generation that was begun. Errors:
+// ErrNotFound, ErrRotated, fault.ErrUnavailable while another call is at it.
+func (r *Registry) RotateMaster(ctx context.Context, t tenant.ID, p RotateParams) (Application, error) {
+	a, err := r.rotate(ctx, t, p)
+	if err != nil {
+		return Application{}, fmt.Errorf("app: rotate: %w", err)
+	}
+	return a, nil
+}
+
+func (r *Registry) rotate(ctx context.Context, t tenant.ID, p RotateParams) (Application, error) {
+	g, err := r.beginGeneration(ctx, t, p.App)
+	if err != nil {
+		return Application{}, err
+	}
+	keyCtx, cancel := context.WithTimeout(ctx, staleIntent/2)
+	defer cancel()
+	public, err := r.generationKey(keyCtx, t, p.App, g)
+	if errors.Is(err, errDebris) { // of a crash: leave it and take the next number
+		if _, err := r.db.Exec(ctx, sqlMasterFailed, t.String(), p.App, g.number, g.id); err != nil {
+			return Application{}, pg.Unavailable(err)
+		}
+		if g, err = r.beginGeneration(ctx, t, p.App); err != nil {
+			return Application{}, err
+		}
+		public, err = r.generationKey(keyCtx, t, p.App, g)
+	}
+	if err != nil {
+		return Application{}, err
+	}
+	won, err := r.apply(ctx, sqlMasterReady,
+		[]any{t.String(), p.App, g.number, g.id, public, r.now().UTC().Truncate(time.Microsecond)}, audit.Event{
+			Tenant: t, Action: "app.master.rotate", Actor: p.Actor, Subject: p.App, AppID: p.App, Outcome: "ok",
+			Detail: map[string]any{"generation": g.number},
+		})
+	r.apps.forget(appKey{t, p.App})
+	r.masters.forget(generationKey{appKey{t, p.App}, g.number})
+	switch {
+	case err != nil:
+		return Application{}, err
+	case !won:
+		return Application{}, ErrRotated
+	}
+	return r.Get(ctx, t, p.App)
+}
+
+// generation is the intent of one more master key.
+type generation struct {
+	number int
+	intent
+}
+
+// errDebris is half a key pair, which a crash left behind.
+var errDebris = fmt.Errorf("%w: a key of a rotation that was not finished", fault.ErrUnavailable)
+
+// beginGeneration writes the intent of the next generation, or finds the one of
+// an earlier call.
+func (r *Registry) beginGeneration(ctx context.Context, t tenant.ID, id string) (generation, error) {
+	if _, err := r.Get(ctx, t, id); err != nil {
+		return generation{}, err
+	}
+	now := r.now().UTC().Truncate(time.Microsecond)
+	if _, err := r.db.Exec(ctx, sqlMasterIntent, t.String(), id, uuid.New(), now); err != nil {
+		return generation{}, pg.Unavailable(err)
+	}
+	var g generation
+	err := r.db.QueryRow(ctx, sqlMasterIntentRead, t.String(), id).Scan(&g.number, &g.id, &g.at)
+	if errors.Is(err, pgx.ErrNoRows) { // another call has just finished it
+		return generation{}, ErrRotated
+	}
+	return g, pg.Unavailable(err)
+}
+
+// generationKey makes the key of an intent, or adopts the one made for it.
+func (r *Registry) generationKey(ctx context.Context, t tenant.ID, id string, g generation) ([]byte, error) {
+	ref := masterRef(t, id)
+	ref.Generation = g.number
+	info, err := r.hsm.Generate(ctx, ref, hsm.P256, [16]byte(g.id))
+	if errors.Is(err, hsm.ErrExists) {
+		info, err = r.hsm.Lookup(ctx, ref)
+		if errors.Is(err, hsm.ErrKeyNotFound) {
+			if r.now().Sub(g.at) < staleIntent {
+				return nil, fmt.Errorf("%w: another call is making the key", fault.ErrUnavailable)
+			}
+			return nil, errDebris
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("master key: %w", err)
+	}
+	if info.ID != [16]byte(g.id) {
+		return nil, fmt.Errorf("%w: %s is another intent's", ErrMaster, ref)
+	}
+	return point(info.Public)
+}
