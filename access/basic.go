@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/internal/envelope"
 	"github.com/signet-hsm/signet/internal/pg"
@@ -25,6 +26,7 @@ import (
 
 // DB is the part of a pgx pool that Basic needs.
 type DB interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
@@ -39,6 +41,7 @@ type Sealer interface {
 type BasicConfig struct {
 	DB      DB
 	Sealer  Sealer
+	Audit   *audit.Log // records every change of a credential; nil: none is recorded
 	Now     func() time.Time
 	Metrics prometheus.Registerer
 }
@@ -54,7 +57,9 @@ type Basic struct {
 	now      func() time.Time
 	pepper   *pepper
 	verdicts *otter.Cache[[sha256.Size]byte, verdict]
-	lookups  singleflight.Group
+	lookups  *singleflight.Group
+	audit    *audit.Log
+	actor    string       // whom changes are recorded for
 	process  secret.Bytes // key of the verdicts' names; random, gone with the process
 	decoy    []byte       // stands for the MAC of users that do not exist
 	results  *prometheus.CounterVec
@@ -92,7 +97,7 @@ func NewBasic(c BasicConfig) (*Basic, error) {
 		c.Now = time.Now
 	}
 	return &Basic{
-		db: c.DB, now: c.Now,
+		db: c.DB, now: c.Now, audit: c.Audit, actor: "system", lookups: new(singleflight.Group),
 		pepper:   &pepper{db: c.DB, sealer: c.Sealer, now: c.Now},
 		verdicts: otter.Must(&otter.Options[[sha256.Size]byte, verdict]{MaximumSize: verdictCache}),
 		process:  secret.New(random32()),
@@ -125,7 +130,7 @@ func (b *Basic) verdict(ctx context.Context, username, password string) (verdict
 	if v, ok := b.verdicts.GetIfPresent(name); ok && b.now().Before(v.until) {
 		return v, nil
 	}
-	return shared(ctx, &b.lookups, string(name[:]), func(ctx context.Context) (verdict, error) {
+	return shared(ctx, b.lookups, string(name[:]), func(ctx context.Context) (verdict, error) {
 		v, err := b.judge(ctx, username, password)
 		if err == nil {
 			v.until = b.now().Add(verdictCached)

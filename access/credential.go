@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/internal/secret"
@@ -37,15 +39,15 @@ func (b *Basic) Create(ctx context.Context, t tenant.ID, n NewCredential) (secre
 		return secret.Bytes{}, err
 	}
 	apps := slices.Compact(slices.Sorted(slices.Values(n.Apps)))
-	_, err = b.db.Exec(ctx, sqlCreate, t.String(), n.Username, n.Role.String(), sum, pepperVersion, b.now(), apps)
-	b.verdicts.InvalidateAll()
+	err = b.change(ctx, sqlCreate, b.event(t, "create", n.Username, map[string]any{"role": n.Role.String(), "apps": apps}),
+		t.String(), n.Username, n.Role.String(), sum, pepperVersion, b.now(), apps)
 	switch {
 	case err == nil:
 		return password, nil
 	case pg.IsUnique(err, "access_credential_username"), pg.IsUnique(err, "access_credential_pkey"):
-		return secret.Bytes{}, fmt.Errorf("create credential: %w: %w", ErrUserExists, err)
+		return secret.Bytes{}, fmt.Errorf("create credential: %w", ErrUserExists)
 	}
-	return secret.Bytes{}, pg.Unavailable(fmt.Errorf("create credential: %w", err))
+	return secret.Bytes{}, fmt.Errorf("create credential: %w", err)
 }
 
 func (n NewCredential) validate(t tenant.ID) error {
@@ -85,9 +87,9 @@ func (b *Basic) Reset(ctx context.Context, t tenant.ID, username string) (secret
 	if err != nil {
 		return secret.Bytes{}, err
 	}
-	err = b.change(ctx, "reset", sqlReset, t.String(), username, role, sum, pepperVersion)
+	err = b.change(ctx, sqlReset, b.event(t, "reset", username, nil), t.String(), username, role, sum, pepperVersion)
 	if err != nil {
-		return secret.Bytes{}, err
+		return secret.Bytes{}, fmt.Errorf("reset credential: %w", err)
 	}
 	return password, nil
 }
@@ -95,7 +97,11 @@ func (b *Basic) Reset(ctx context.Context, t tenant.ID, username string) (secret
 // Disable shuts a user out for good; doing so twice changes nothing. Errors:
 // ErrUserUnknown, fault.ErrUnavailable.
 func (b *Basic) Disable(ctx context.Context, t tenant.ID, username string) error {
-	return b.change(ctx, "disable", sqlDisable, t.String(), username, b.now())
+	err := b.change(ctx, sqlDisable, b.event(t, "disable", username, nil), t.String(), username, b.now())
+	if err != nil {
+		return fmt.Errorf("disable credential: %w", err)
+	}
+	return nil
 }
 
 // Grant lets a user act for an application; doing so twice changes nothing.
@@ -104,18 +110,73 @@ func (b *Basic) Grant(ctx context.Context, t tenant.ID, username, app string) er
 	if !validName(app) {
 		return fmt.Errorf("grant: %w", ErrCredential.With(fault.Violation{Field: "appId", Hint: "must have 1 to 255 bytes"}))
 	}
-	return b.change(ctx, "grant", sqlGrant, t.String(), username, app, b.now())
+	e := b.event(t, "grant", username, nil)
+	e.AppID = app
+	if err := b.change(ctx, sqlGrant, e, t.String(), username, app, b.now()); err != nil {
+		return fmt.Errorf("grant: %w", err)
+	}
+	return nil
 }
 
-// change runs a statement that touches a row exactly when the user exists.
-func (b *Basic) change(ctx context.Context, what, sql string, args ...any) error {
-	tag, err := b.db.Exec(ctx, sql, args...)
+// User is a credential without its secret.
+type User struct {
+	Username  string
+	Role      Privilege
+	Enabled   bool
+	Apps      []string // granted, in order
+	CreatedAt time.Time
+}
+
+// List returns the users of a tenant in the order of their names.
+func (b *Basic) List(ctx context.Context, t tenant.ID) ([]User, error) {
+	rows, err := b.db.Query(ctx, sqlUsers, t.String())
+	if err != nil {
+		return nil, pg.Unavailable(fmt.Errorf("list credentials: %w", err))
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (u User, err error) {
+		var role string
+		err = row.Scan(&u.Username, &role, &u.Enabled, &u.CreatedAt, &u.Apps)
+		u.Role, u.CreatedAt = basicRoles[role], u.CreatedAt.UTC()
+		return u, err
+	})
+	if err != nil {
+		return nil, pg.Unavailable(fmt.Errorf("list credentials: %w", err))
+	}
+	return list, nil
+}
+
+// By returns b for changes that actor asks for: the name stands in their audit
+// events, where it is "system" otherwise. Both share everything else.
+func (b *Basic) By(actor string) *Basic {
+	c := *b
+	c.actor = actor
+	return &c
+}
+
+func (b *Basic) event(t tenant.ID, what, username string, detail map[string]any) audit.Event {
+	return audit.Event{
+		Tenant: t, Action: "access.user." + what, Actor: b.actor, Subject: username, Outcome: "ok", Detail: detail,
+	}
+}
+
+// change runs a statement that meets a row exactly when the user exists.
+func (b *Basic) change(ctx context.Context, c change, e audit.Event, args ...any) error {
+	sql := c.plain
+	if b.audit != nil {
+		event, err := b.audit.Args(e)
+		if err != nil {
+			return err
+		}
+		sql, args = c.audited, append(args, event...)
+	}
+	var users int
+	err := b.db.QueryRow(ctx, sql, args...).Scan(&users)
 	b.verdicts.InvalidateAll()
 	if err != nil {
-		return pg.Unavailable(fmt.Errorf("%s credential: %w", what, err))
+		return pg.Unavailable(err)
 	}
-	if tag.RowsAffected() == 0 {
-		return fmt.Errorf("%s credential: %w", what, ErrUserUnknown)
+	if users == 0 {
+		return ErrUserUnknown
 	}
 	return nil
 }

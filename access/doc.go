@@ -17,6 +17,9 @@
 // pepper that the database holds only sealed (package envelope). A slow password
 // hash would protect nothing here and cost a third of a second per call.
 //
+// Each change of a credential is one statement with its audit event, in the name
+// of the actor that By was given.
+//
 // States: a credential is enabled or disabled. Owns: tables access_credential,
 // access_grant, access_pepper. Callers: api adapters and cmd. Realms and Basic
 // are safe for concurrent use.

@@ -41,7 +41,7 @@ var layers = map[string]int{
 	"signature":          30,
 	"ca/issuance":        30,
 	"access":             40,
-	"audit":              40,
+	"audit":              35,
 	"softhsm":            40,
 	"app":                50,
 	"ca":                 60,
