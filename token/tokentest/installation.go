@@ -1,6 +1,7 @@
 package tokentest
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"github.com/signet-hsm/signet/internal/envelope"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/internal/pg/pgtest"
+	"github.com/signet-hsm/signet/internal/secret"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/softhsm/softhsmtest"
 	"github.com/signet-hsm/signet/tenant"
@@ -39,6 +41,7 @@ type Installation struct {
 	tb   testing.TB
 	url  string
 	kek  *hsm.AEAD
+	keys *envelope.Keyring
 	skew atomic.Int64
 }
 
@@ -62,6 +65,7 @@ func New(tb testing.TB, change ...func(*registration.Config)) *Installation {
 	require.NoError(tb, err)
 	in.kek, err = in.HSM.AEAD(ctx, in.KEK)
 	require.NoError(tb, err)
+	in.keys = in.keyring(in.DB)
 	in.Audit, err = audit.New(audit.Config{DB: in.DB})
 	require.NoError(tb, err)
 	apps, err := app.New(app.Config{DB: in.DB, HSM: in.HSM, Envelope: in.keyring(in.DB), Audit: in.Audit})
@@ -115,4 +119,9 @@ func (in *Installation) NewNode(db *pgxpool.Pool, change ...func(*registration.C
 
 func (in *Installation) keyring(db *pgxpool.Pool) *envelope.Keyring {
 	return envelope.New(db, in.kek, envelope.Options{})
+}
+
+// OpenTokenSecret unseals a secret as it stands in the database.
+func (in *Installation) OpenTokenSecret(ctx context.Context, t tenant.ID, tokenID, owner string, sealed []byte) (secret.Bytes, error) {
+	return in.keys.Open(ctx, envelope.Field{Tenant: t, Table: "token", Column: "secret_sealed", Row: tokenID + "/" + owner}, sealed)
 }
