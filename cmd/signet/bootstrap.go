@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/signet-hsm/signet/access"
 	"github.com/signet-hsm/signet/app"
+	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/secret"
 	"github.com/signet-hsm/signet/tenant"
@@ -35,21 +35,30 @@ type bootstrapped struct {
 	Admin, Integ credential
 }
 
-// ensureKEK makes the key-encryption key unless it is there.
-func (p *process) ensureKEK(ctx context.Context, t *hsm.Token) error {
-	ref, err := p.cfg.kekRef()
+// ensureKeys makes the installation's own keys unless they are there: the
+// key-encryption key and the one that signs the audit log.
+func (p *process) ensureKeys(ctx context.Context, t *hsm.Token) error {
+	kek, err := p.cfg.kekRef()
 	if err != nil {
 		return err
 	}
-	if _, err = t.Lookup(ctx, ref); !errors.Is(err, hsm.ErrKeyNotFound) {
-		return err
+	for _, k := range []struct {
+		ref hsm.Ref
+		alg hsm.Algorithm
+	}{{kek, hsm.AES256}, {audit.KeyRef(), hsm.P256}} {
+		_, err := t.Lookup(ctx, k.ref)
+		if errors.Is(err, hsm.ErrKeyNotFound) {
+			var id [16]byte
+			if err := t.Random(ctx, id[:]); err != nil {
+				return err
+			}
+			_, err = t.Generate(ctx, k.ref, k.alg, id)
+		}
+		if err != nil {
+			return fmt.Errorf("key %s: %w", k.ref, err)
+		}
 	}
-	var id [16]byte
-	if err := t.Random(ctx, id[:]); err != nil {
-		return err
-	}
-	_, err = t.Generate(ctx, ref, hsm.AES256, id)
-	return err
+	return nil
 }
 
 // bootstrap makes what no API can make because it is needed to call one: the
@@ -88,7 +97,7 @@ func bootstrapCommand() *cobra.Command {
 	var config, tenantName, appID, out string
 	cmd := &cobra.Command{
 		Use:   "bootstrap",
-		Short: "Make the key-encryption key, a tenant, a PowerAuth application and its credentials, once",
+		Short: "Make the installation's own keys, a tenant, a PowerAuth application and its credentials, once",
 		Long: `Makes what no API can make because it is needed to call one. What is there
 already stays as it is, so a second call is safe. New secrets are written to
 the file --out (created, mode 0600), never to the terminal.`,
@@ -131,7 +140,7 @@ func (p *process) runBootstrap(ctx context.Context, b bootstrapParams, out strin
 	if err != nil {
 		return err
 	}
-	if err := p.ensureKEK(ctx, s.token); err != nil {
+	if err := p.ensureKeys(ctx, s.token); err != nil {
 		s.close()
 		return err
 	}
@@ -162,10 +171,4 @@ func (p *process) runBootstrap(ctx context.Context, b bootstrapParams, out strin
 		}
 	}
 	return w.err
-}
-
-// newID is 16 random bytes for what needs a name but no order.
-func newID() (id [16]byte) {
-	_, _ = rand.Read(id[:]) // never fails since Go 1.24
-	return id
 }

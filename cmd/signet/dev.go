@@ -269,7 +269,7 @@ func (p *process) openDev(ctx context.Context, fresh bool) (_ *domains, err erro
 	if err != nil {
 		return nil, err
 	}
-	if err = p.ensureKEK(ctx, s.token); err != nil {
+	if err = p.ensureKeys(ctx, s.token); err != nil {
 		s.close()
 		return nil, err
 	}

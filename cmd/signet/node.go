@@ -141,7 +141,9 @@ func (n *node) openAuthority(ctx context.Context) error {
 // is safe on any number of nodes.
 func (n *node) openWorkers() error {
 	runner, err := outbox.NewRunner(outbox.RunnerConfig{
-		DB: n.d.pool, Consumers: []outbox.Consumer{n.d.pushes.Consumer(), n.d.callbacks.Consumer()},
+		DB: n.d.pool, Consumers: []outbox.Consumer{
+			n.d.pushes.Consumer(), n.d.callbacks.Consumer(), n.d.ledger.Consumer(),
+		},
 		Logger: n.p.log, Metrics: n.p.registry,
 	})
 	if err != nil {
@@ -150,6 +152,9 @@ func (n *node) openWorkers() error {
 	n.workers = map[string]func(context.Context) error{
 		"outbox":        runner.Run,
 		"registrations": n.d.registrar.Run,
+		"tokens":        n.d.tokens.Run,
+		"operations":    n.d.ledger.Run,
+		"audit":         n.d.sealer.Run,
 	}
 	return nil
 }

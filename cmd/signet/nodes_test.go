@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/client/powerauth"
@@ -234,6 +235,35 @@ func TestPAAUTH01_TwoNodesAcceptASignatureOnce(t *testing.T) {
 		require.NotContains(t, n.proc.out.String(), s.env["SIGNET_PA_APP_SECRET"])
 		require.NotContains(t, n.proc.out.String(), strings.SplitN(s.env["SIGNET_PA_APP"], ":", 2)[1])
 	}
+}
+
+// What a database administrator changes in the audit log is found.
+func TestAuditVerifyFindsAChange(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	n := s.serve(t)
+	d := s.activeDevice(t, "carol", n, n)
+	for range 3 {
+		_, err := n.call(t.Context(), "POST", "/v2/signature/verify", signed(t, d), nil)
+		require.NoError(t, err)
+	}
+	require.NoError(t, n.proc.cmd.Process.Signal(os.Interrupt))
+	require.Zero(t, n.proc.wait(t), n.proc.out)
+
+	good := start(t, "audit", "verify", "-c", s.config)
+	require.Zero(t, good.wait(t), good.out)
+	require.Regexp(t, `good demo: \d+ events chained, .* 0 not chained yet, 0 findings`, good.out.String())
+
+	conn, err := pgx.Connect(t.Context(), s.cluster.URL())
+	require.NoError(t, err)
+	tag, err := conn.Exec(t.Context(), `update audit_event set outcome = 'signature_does_not_match'
+		where tenant_id = 'demo' and outcome = 'signature_ok'`)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
+	bad := start(t, "audit", "verify", "-c", s.config)
+	require.Equal(t, 1, bad.wait(t), bad.out)
+	require.Regexp(t, fmt.Sprintf(`BAD  demo: .* %d findings`, tag.RowsAffected()), bad.out.String())
+	require.Contains(t, bad.out.String(), "the audit log was changed")
 }
 
 // While the database is out there is no verdict, and after it came back the

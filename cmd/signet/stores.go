@@ -19,9 +19,11 @@ import (
 	"github.com/signet-hsm/signet/internal/envelope"
 	"github.com/signet-hsm/signet/internal/outbox"
 	"github.com/signet-hsm/signet/internal/pg"
+	"github.com/signet-hsm/signet/operation"
 	"github.com/signet-hsm/signet/push"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/tenant"
+	"github.com/signet-hsm/signet/token"
 )
 
 // process is what every verb that reads a configuration shares.
@@ -110,6 +112,9 @@ type domains struct {
 	audit     *audit.Log
 	apps      *app.Registry
 	registrar *registration.Registrar
+	tokens    *token.Keeper
+	ledger    *operation.Ledger
+	sealer    *audit.Sealer
 	outbox    *outbox.Outbox
 	pushes    *push.Pusher
 	callbacks *callback.Callbacks
@@ -155,7 +160,24 @@ func (p *process) openDomains(ctx context.Context, s *stores) (_ *domains, err e
 	}); err != nil {
 		return nil, err
 	}
+	if d.tokens, err = token.New(token.Config{
+		DB: s.pool, Registrations: d.registrar, Roles: d.apps, Envelope: d.keyring, Audit: d.audit, Logger: p.log, Metrics: p.registry,
+	}); err != nil {
+		return nil, err
+	}
+	if d.ledger, err = operation.New(operation.Config{
+		DB: s.pool, Devices: d.registrar, Apps: d.apps, Envelope: d.keyring, Audit: d.audit, Outbox: d.outbox,
+		Logger: p.log, Metrics: p.registry,
+	}); err != nil {
+		return nil, err
+	}
 	if err = p.openDelivery(d); err != nil {
+		return nil, err
+	}
+	if _, err = s.token.Lookup(ctx, audit.KeyRef()); err != nil {
+		return nil, fmt.Errorf("the key that signs the audit log: %w: run `signet bootstrap`", err)
+	}
+	if d.sealer, err = audit.NewSealer(audit.SealerConfig{DB: s.pool, Keys: s.token, Logger: p.log, Metrics: p.registry}); err != nil {
 		return nil, err
 	}
 	if d.basic, err = access.NewBasic(access.BasicConfig{DB: s.pool, Sealer: d.keyring, Metrics: p.registry}); err != nil {
