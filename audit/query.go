@@ -88,10 +88,11 @@ func (l *Log) query(ctx context.Context, t tenant.ID, q UserQuery) ([]Item, erro
 
 func item(e *Event) Item {
 	i := Item{EventType: eventType(e), EventData: eventData(e), Time: e.At}
-	if strings.HasPrefix(e.Action, "registration.") {
+	switch domain, _, _ := strings.Cut(e.Action, "."); domain {
+	case "registration", "token": // a token's events stand under its registration
 		i.ActivationID = e.Subject
-	} else if id, ok := e.Detail["registrationId"].(string); ok {
-		i.ActivationID = id
+	default:
+		i.ActivationID, _ = e.Detail["registration"].(string)
 	}
 	return i
 }
@@ -99,7 +100,7 @@ func item(e *Event) Item {
 // eventType is the outcome of a verdict ("signature_ok"); of a change its name,
 // and how it went when it did not go well.
 func eventType(e *Event) string {
-	if strings.HasSuffix(e.Action, ".verify") {
+	if strings.Contains(e.Action, ".verify") || strings.HasPrefix(e.Outcome, "signature_") {
 		return e.Outcome
 	}
 	name := strings.ReplaceAll(e.Action, ".", "_")
@@ -112,8 +113,8 @@ func eventType(e *Event) string {
 // eventData is three lines for what was signed, else the details as JSON.
 func eventData(e *Event) string {
 	method, _ := e.Detail["method"].(string)
-	uri, _ := e.Detail["uriId"].(string)
-	if hash, ok := e.Detail["dataHash"].(string); ok {
+	uri, signed := e.Detail["uriId"].(string)
+	if hash, ok := e.Detail["dataHash"].(string); ok && signed {
 		return method + "\n" + uri + "\nsha256:" + hash
 	}
 	if len(e.Detail) == 0 {

@@ -29,7 +29,12 @@ func TestPAAUD01_ItemsOfAUser(t *testing.T) {
 	put(alpha, 2*time.Hour, audit.Event{Action: "registration.commit", Subject: "r1", AppID: "A", Outcome: "otp_wrong"})
 	put(alpha, 3*time.Hour, audit.Event{
 		Action: "operation.create", Subject: "o1", AppID: "B", Outcome: "ok",
-		Detail: map[string]any{"template": "login", "registrationId": "r2"},
+		Detail: map[string]any{"template": "login", "registration": "r2"},
+	})
+	put(alpha, 4*time.Hour, audit.Event{Action: "token.verify", Subject: "r3", AppID: "A", Outcome: "token_ok"})
+	put(alpha, 5*time.Hour, audit.Event{
+		Action: "registration.vault_unlock", Subject: "r1", AppID: "A", Outcome: "signature_ok",
+		Detail: map[string]any{"method": "POST", "uriId": "/pa/vault/unlock", "dataHash": hash},
 	})
 	put(alpha, 31*24*time.Hour, audit.Event{Action: "registration.create", Subject: "r1", AppID: "A", Outcome: "ok"})
 	put(beta, time.Hour, audit.Event{Action: "registration.create", Subject: "r9", AppID: "A", Outcome: "ok"})
@@ -39,7 +44,9 @@ func TestPAAUD01_ItemsOfAUser(t *testing.T) {
 	require.Equal(t, []audit.Item{
 		{"r1", "signature_ok", "POST\n/operation/authorize\nsha256:" + hash, t0.Add(-time.Hour)},
 		{"r1", "registration_commit_otp_wrong", "", t0.Add(-2 * time.Hour)},
-		{"r2", "operation_create", `{"registrationId":"r2","template":"login"}`, t0.Add(-3 * time.Hour)},
+		{"r2", "operation_create", `{"registration":"r2","template":"login"}`, t0.Add(-3 * time.Hour)},
+		{"r3", "token_ok", "", t0.Add(-4 * time.Hour)},
+		{"r1", "signature_ok", "POST\n/pa/vault/unlock\nsha256:" + hash, t0.Add(-5 * time.Hour)},
 	}, got, "the last thirty days, newest first")
 
 	for name, c := range map[string]struct {
@@ -47,9 +54,9 @@ func TestPAAUD01_ItemsOfAUser(t *testing.T) {
 		want int
 	}{
 		"an application":            {audit.UserQuery{Apps: []string{"B"}}, 1},
-		"from the beginning":        {audit.UserQuery{From: time.UnixMilli(0)}, 4},
+		"from the beginning":        {audit.UserQuery{From: time.UnixMilli(0)}, 6},
 		"from is inclusive":         {audit.UserQuery{From: t0.Add(-time.Hour)}, 1},
-		"to is inclusive":           {audit.UserQuery{To: t0.Add(-3 * time.Hour).Truncate(time.Millisecond)}, 1},
+		"to is inclusive":           {audit.UserQuery{To: t0.Add(-3 * time.Hour).Truncate(time.Millisecond)}, 3},
 		"a period without an event": {audit.UserQuery{From: t0.Add(-time.Minute)}, 0},
 	} {
 		c.q.UserID = "alice"
