@@ -251,7 +251,8 @@ func TestProviderFaults(t *testing.T) {
 		"apns gone":             {at: push.APNs, steps: []step{{410, gone, nil}}, pruned: true},
 		"apns bad token":        {at: push.APNs, steps: []step{{400, `{"reason":"BadDeviceToken"}`, nil}}, pruned: true},
 		"apns overload":         {at: push.APNs, steps: []step{{429, `{"reason":"TooManyRequests"}`, map[string]string{"Retry-After": "1"}}, {503, ``, nil}}},
-		"apns old login":        {at: push.APNs, steps: []step{{403, `{"reason":"ExpiredProviderToken"}`, nil}}},
+		"apns old login":        {at: push.APNs, steps: []step{{403, `{"reason":"ExpiredProviderToken"}`, nil}}, relogin: true},
+		"apns broken line":      {at: push.APNs, steps: []step{{0, ``, nil}}}, // the error would repeat the URL
 		"apns too large":        {at: push.APNs, steps: []step{{413, `{"reason":"PayloadTooLarge"}`, nil}}, dead: true},
 		"apns no answer to use": {at: push.APNs, steps: []step{{500, `<html>`, nil}, {502, strings.Repeat("x", 1<<20), nil}}},
 		"apns redirect":         {at: push.APNs, steps: []step{{302, ``, map[string]string{"Location": "/elsewhere"}}}, dead: true},
@@ -273,6 +274,9 @@ func TestProviderFaults(t *testing.T) {
 				}
 				for k, v := range c.steps[n].header {
 					rw.Header().Set(k, v)
+				}
+				if c.steps[n].status == 0 {
+					panic(http.ErrAbortHandler)
 				}
 				rw.WriteHeader(c.steps[n].status)
 				_, _ = rw.Write([]byte(c.steps[n].body))
