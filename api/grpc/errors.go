@@ -53,6 +53,9 @@ var table = []row{
 	{app.ErrNotFound, codes.NotFound},
 	{app.ErrExists, codes.AlreadyExists},
 	{app.ErrInvalid, codes.InvalidArgument},
+	{app.ErrVersion, codes.NotFound},
+	{app.ErrVersionExists, codes.AlreadyExists},
+	{app.ErrRotated, codes.Aborted},
 	{app.ErrMaster, codes.Internal},
 
 	{ca.ErrNoSigner, codes.NotFound},

@@ -8,7 +8,9 @@ import (
 	"github.com/signet-hsm/signet/api/internal/rest"
 	"github.com/signet-hsm/signet/api/powerauth/internal/spec"
 	"github.com/signet-hsm/signet/app"
+	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/operation"
 	"github.com/signet-hsm/signet/registration"
 )
 
@@ -82,11 +84,35 @@ var table = []row{
 	{app.ErrNotFound, bad, "ERROR_ADMIN", "", deviceActivation},
 	{app.ErrExists, bad, "ERROR_ADMIN", "", deviceRequest},
 	{app.ErrInvalid, bad, "ERROR_REQUEST", "", deviceRequest},
+	{app.ErrVersion, bad, "ERROR_ADMIN", "", deviceRequest},
+	{app.ErrVersionExists, bad, "ERROR_ADMIN", "", deviceRequest},
+	{app.ErrRotated, bad, "ERROR_ADMIN", "", deviceRequest},
 	{app.ErrMaster, fail, "ERROR_INTERNAL_API", upstream, deviceGeneric},
 
 	{errHeader, bad, "ERROR_SIGNATURE_INVALID", "", deviceRequest},
 	{errSignatureMissing, http.StatusUnauthorized, "ERROR_SIGNATURE_INVALID", "", deviceSigned},
 	{errEncryptionHeader, bad, "ERROR_REQUEST", "", deviceEncryption},
+	{audit.ErrPeriod, bad, "ERROR_AUDIT", "", deviceRequest},
+	{audit.ErrUser, bad, "ERROR_AUDIT", "", deviceRequest},
+	{audit.ErrInvalid, bad, "ERROR_REQUEST", "", deviceRequest},
+	{audit.ErrBroken, fail, "ERROR_GENERIC", unexplained, deviceGeneric},
+
+	{operation.ErrNotFound, bad, "ERROR_OPERATION_NOT_FOUND", "", deviceRequest},
+	{operation.ErrState, bad, "ERROR_OPERATION_STATE_CHANGE", "", deviceRequest},
+	{operation.ErrUndecided, bad, "ERROR_OPERATION_STATE_CHANGE", "", deviceRequest},
+	{operation.ErrOTPForm, bad, "ERROR_OTP_INVALID", "", deviceRequest},
+	{operation.ErrInvalid, bad, "ERROR_REQUEST", "", deviceRequest},
+	{operation.ErrData, bad, "ERROR_REQUEST", "", deviceRequest},
+	{operation.ErrTemplateNotFound, bad, "ERROR_ADMIN", "", deviceRequest},
+	{operation.ErrTemplateExists, bad, "ERROR_ADMIN", "", deviceRequest},
+	{operation.ErrFinished, bad, "ERROR_OPERATION_STATE_CHANGE", "", deviceRequest},
+	{operation.ErrFailed, bad, "ERROR_OPERATION_STATE_CHANGE", "", deviceRequest},
+	{operation.ErrCanceled, bad, "ERROR_OPERATION_STATE_CHANGE", "", deviceRequest},
+	{operation.ErrExpired, bad, "ERROR_OPERATION_STATE_CHANGE", "", deviceRequest},
+	{operation.ErrFlag, bad, "ERROR_OPERATION_STATE_CHANGE", "", deviceRequest},
+	{operation.ErrActivation, bad, "ERROR_OPERATION_STATE_CHANGE", "", deviceRequest},
+	{operation.ErrRefused, bad, "ERROR_OPERATION_STATE_CHANGE", "", deviceRequest},
+
 	{registration.ErrNotFound, bad, "ERROR_REGISTRATION_NOT_FOUND", "", deviceActivation},
 	{registration.ErrNotAllowed, bad, "ERROR_REGISTRATION_NOT_ALLOWED", "", deviceActivation},
 	{registration.ErrChange, bad, "ERROR_REGISTRATION_CHANGE", "", deviceActivation},

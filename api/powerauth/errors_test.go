@@ -21,7 +21,7 @@ import (
 
 func TestEverySentinelHasARow(t *testing.T) {
 	t.Parallel()
-	apitest.RequireRows(t, rows.Reasons(), "fault", "access", "app", "registration", "api/internal/rest")
+	apitest.RequireRows(t, rows.Reasons(), "fault", "access", "app", "audit", "operation", "registration", "api/internal/rest")
 }
 
 func TestRowsStayInTheContract(t *testing.T) {

@@ -2,8 +2,13 @@ package powerauth
 
 import "github.com/signet-hsm/signet/api/internal/rest"
 
-// Routes is the application tiers' table without a base path.
-func Routes() []rest.Route { return cloudRoutes("", &handlers{}) }
+// all has every optional domain, so that the tables are whole.
+var all = &handlers{
+	applications: struct{ Applications }{}, users: struct{ Users }{}, audit: struct{ Audit }{}, operations: struct{ Operations }{},
+}
+
+// Routes is the application tiers' whole table, without a base path.
+func Routes() []rest.Route { return cloudRoutes("", all) }
 
 // DeviceRoutes is the devices' table.
-func DeviceRoutes() []rest.Route { return deviceRoutes(&handlers{}) }
+func DeviceRoutes() []rest.Route { return deviceRoutes(all) }

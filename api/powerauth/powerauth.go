@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,13 +44,21 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, username, password string) (access.Principal, error)
 }
 
-// Config makes an API. Registrations and Basic are needed.
+// Config makes an API. Registrations and Basic are needed; of the other domains
+// each that is nil has its routes not mounted.
 type Config struct {
 	Registrations Registrations
 	Basic         Authenticator
-	BasePath      string // of the application tiers' routes, "" or "/powerauth-cloud"
-	Logger        *slog.Logger
-	Metrics       prometheus.Registerer
+
+	Applications Applications
+	ServiceURL   string // where phones find /pa/v3, told with an application; needed with Applications
+	Users        Users  // makes integration users; with Applications
+	Audit        Audit
+	Operations   Operations
+
+	BasePath string // of the application tiers' routes, "" or "/powerauth-cloud"
+	Logger   *slog.Logger
+	Metrics  prometheus.Registerer
 }
 
 // API is the two tables of routes.
@@ -59,6 +68,11 @@ type API struct {
 
 type handlers struct {
 	registrations Registrations
+	applications  Applications
+	serviceURL    string
+	users         Users
+	audit         Audit
+	operations    Operations
 }
 
 // New checks the tables.
@@ -69,7 +83,15 @@ func New(c Config) (*API, error) {
 	if c.BasePath != "" && (!strings.HasPrefix(c.BasePath, "/") || strings.HasSuffix(c.BasePath, "/")) {
 		return nil, errors.New("powerauth: base path must be like /powerauth-cloud")
 	}
-	h := &handlers{c.Registrations}
+	if c.Applications != nil {
+		if u, err := url.Parse(c.ServiceURL); err != nil || u.Host == "" {
+			return nil, errors.New("powerauth: the service URL must be absolute")
+		}
+	}
+	h := &handlers{
+		registrations: c.Registrations, applications: c.Applications, serviceURL: c.ServiceURL, users: c.Users,
+		audit: c.Audit, operations: c.Operations,
+	}
 	cloud, err := rest.New(rest.Config{
 		Dialect:  rest.Dialect{Name: "powerauth", Authenticate: basic(c.Basic), Problem: cloudProblem},
 		Routes:   cloudRoutes(c.BasePath, h),
@@ -102,18 +124,65 @@ const maxVerifyBody = 256 << 10
 
 func cloudRoutes(base string, h *handlers) []rest.Route {
 	integration := access.Any(access.PAIntegration)
-	return []rest.Route{
-		{ID: "PA-REG-01", Method: "POST", Pattern: base + "/v2/registrations", Allow: integration, Handler: h.createRegistration},
-		{ID: "PA-REG-02", Method: "POST", Pattern: base + "/v2/registrations/{registrationId}/commit", Allow: integration, Handler: h.commitRegistration},
-		{ID: "PA-REG-03", Method: "GET", Pattern: base + "/v2/registrations/{registrationId}", Allow: integration, Handler: h.getRegistration},
-		{ID: "PA-REG-04", Method: "GET", Pattern: base + "/v2/registrations", Allow: integration, Handler: h.listRegistrations},
-		{ID: "PA-REG-05", Method: "PUT", Pattern: base + "/v2/registrations/{registrationId}", Allow: integration, Handler: h.changeRegistration},
-		{ID: "PA-REG-06", Method: "DELETE", Pattern: base + "/v2/registrations/{registrationId}", Allow: integration, Handler: h.removeRegistration},
-		{ID: "PA-REG-07", Method: "POST", Pattern: base + "/v2/registrations/{registrationId}/flags", Allow: integration, Handler: h.addFlags},
-		{ID: "PA-REG-08", Method: "PUT", Pattern: base + "/v2/registrations/{registrationId}/flags", Allow: integration, Handler: h.setFlags},
-		{ID: "PA-REG-09", Method: "POST", Pattern: base + "/v2/registrations/{registrationId}/flags/remove", Allow: integration, Handler: h.removeFlags},
-		{ID: "PA-AUTH-01", Method: "POST", Pattern: base + "/v2/signature/verify", Allow: integration, MaxBody: maxVerifyBody, Handler: h.verifySignature},
+	routes := []rest.Route{
+		{ID: "PA-REG-01", Method: "POST", Pattern: "/v2/registrations", Allow: integration, Handler: h.createRegistration},
+		{ID: "PA-REG-02", Method: "POST", Pattern: "/v2/registrations/{registrationId}/commit", Allow: integration, Handler: h.commitRegistration},
+		{ID: "PA-REG-03", Method: "GET", Pattern: "/v2/registrations/{registrationId}", Allow: integration, Handler: h.getRegistration},
+		{ID: "PA-REG-04", Method: "GET", Pattern: "/v2/registrations", Allow: integration, Handler: h.listRegistrations},
+		{ID: "PA-REG-05", Method: "PUT", Pattern: "/v2/registrations/{registrationId}", Allow: integration, Handler: h.changeRegistration},
+		{ID: "PA-REG-06", Method: "DELETE", Pattern: "/v2/registrations/{registrationId}", Allow: integration, Handler: h.removeRegistration},
+		{ID: "PA-REG-07", Method: "POST", Pattern: "/v2/registrations/{registrationId}/flags", Allow: integration, Handler: h.addFlags},
+		{ID: "PA-REG-08", Method: "PUT", Pattern: "/v2/registrations/{registrationId}/flags", Allow: integration, Handler: h.setFlags},
+		{ID: "PA-REG-09", Method: "POST", Pattern: "/v2/registrations/{registrationId}/flags/remove", Allow: integration, Handler: h.removeFlags},
+		{ID: "PA-AUTH-01", Method: "POST", Pattern: "/v2/signature/verify", Allow: integration, MaxBody: maxVerifyBody, Handler: h.verifySignature},
 	}
+	if h.operations != nil {
+		routes = append(routes, operationRoutes(h)...)
+	}
+	if h.applications != nil {
+		routes = append(routes, adminRoutes(h)...)
+	}
+	if h.audit != nil {
+		routes = append(routes, rest.Route{ID: "PA-AUD-01", Method: "GET", Pattern: "/audit/log", Allow: integration, Handler: h.getAuditLog})
+	}
+	for i := range routes {
+		routes[i].Pattern = base + routes[i].Pattern
+	}
+	return routes
+}
+
+func operationRoutes(h *handlers) []rest.Route {
+	integration, admin := access.Any(access.PAIntegration), access.Any(access.PAAdmin)
+	return []rest.Route{
+		{ID: "PA-OP-01", Method: "POST", Pattern: "/v2/operations", Allow: integration, Handler: h.createOperation},
+		{ID: "PA-OP-02", Method: "GET", Pattern: "/v2/operations/{operationId}", Allow: integration, Handler: h.getOperation},
+		{ID: "PA-OP-03", Method: "DELETE", Pattern: "/v2/operations/{operationId}", Allow: integration, Handler: h.cancelOperation},
+		{ID: "PA-OP-04", Method: "GET", Pattern: "/v2/operations/{operationId}/offline/qr", Allow: integration, Handler: h.getOperationQR},
+		{ID: "PA-OP-05", Method: "POST", Pattern: "/v2/operations/{operationId}/offline/otp", Allow: integration, Handler: h.verifyOTP},
+		{ID: "PA-INT-01", Method: "POST", Pattern: "/internal/callback/operation", Allow: access.Any(access.PAInternal), Handler: h.operationCallback},
+		{ID: "PA-X-06", Method: "POST", Pattern: "/admin/templates", Allow: admin, Handler: h.createTemplate},
+		{ID: "PA-X-07", Method: "GET", Pattern: "/admin/templates", Allow: admin, Handler: h.listTemplates},
+		{ID: "PA-X-08", Method: "PUT", Pattern: "/admin/templates/{templateName}", Allow: admin, Handler: h.updateTemplate},
+		{ID: "PA-X-09", Method: "DELETE", Pattern: "/admin/templates/{templateName}", Allow: admin, Handler: h.deleteTemplate},
+	}
+}
+
+func adminRoutes(h *handlers) []rest.Route {
+	admin := access.Any(access.PAAdmin)
+	routes := []rest.Route{
+		{ID: "PA-ADM-01", Method: "POST", Pattern: "/admin/applications", Allow: admin, Handler: h.createApplication},
+		{ID: "PA-ADM-02", Method: "GET", Pattern: "/admin/applications", Allow: admin, Handler: h.listApplications},
+		{ID: "PA-ADM-03", Method: "GET", Pattern: "/admin/applications/detail", Allow: admin, Handler: h.getApplication},
+		{ID: "PA-ADM-04", Method: "POST", Pattern: "/admin/applications/roles", Allow: admin, Handler: h.addRoles},
+		{ID: "PA-ADM-05", Method: "DELETE", Pattern: "/admin/applications/roles", Allow: admin, Handler: h.removeRoles},
+	}
+	if h.users != nil {
+		routes = append(routes, []rest.Route{
+			{ID: "PA-X-01", Method: "POST", Pattern: "/admin/users", Allow: admin, Handler: h.createUser},
+			{ID: "PA-X-02", Method: "POST", Pattern: "/admin/users/{username}/applications/{appId}", Allow: admin, Handler: h.grantApplication},
+		}...)
+	}
+	return routes
 }
 
 func deviceRoutes(h *handlers) []rest.Route {

@@ -52,7 +52,10 @@ func newWorld(tb testing.TB) *world {
 		betaAdmin:    login{"beta-admin", in.Login(tb, pgtest.Beta, "beta-admin", access.PAAdmin, "APP")},
 		betaInternal: login{"beta-internal", in.Login(tb, pgtest.Beta, "beta-internal", access.PAInternal, "APP")},
 	}
-	served, err := api.New(api.Config{Registrations: in.Registrations, Basic: in.Basic})
+	served, err := api.New(api.Config{
+		Registrations: in.Registrations, Basic: in.Basic, Applications: in.Applications, ServiceURL: "https://pa.example",
+		Users: in.Basic, Audit: in.Audit, Operations: in.Operations,
+	})
 	require.NoError(tb, err)
 	mux := http.NewServeMux()
 	served.Mount(mux)
@@ -191,4 +194,48 @@ func (w *world) signed(d *powerauth.Device) string {
 	h, err := d.Sign("POST", "/pay", nil, signature.Possession)
 	require.NoError(w.tb, err)
 	return h
+}
+
+// may is alpha's login that may call an operation.
+func (w *world) may(id string) login {
+	for _, r := range api.Routes() {
+		switch {
+		case r.ID == id && r.Allow.Has(access.PAAdmin):
+			return w.admin
+		case r.ID == id && r.Allow.Has(access.PAInternal):
+			return w.internal
+		}
+	}
+	return w.shop
+}
+
+// template makes an operation template of alpha, without parameters.
+func (w *world) template(name string) {
+	w.tb.Helper()
+	a := w.call("PA-X-06", w.admin, `{"templateName":"`+name+`","operationType":"authorize_payment","dataTemplate":"A1*A100CZK*NRent",
+		"signatureType":["POSSESSION_KNOWLEDGE","POSSESSION_BIOMETRY"],"maxFailureCount":3,
+		"texts":{"en":{"title":"Pay","message":"Pay the rent?"},"cs":{"title":"Platba","message":"Zaplatit?"}}}`)
+	require.Equal(w.tb, 200, a.status, "%s", a.body)
+}
+
+type operated struct {
+	OperationID string `json:"operationId"`
+	Status      string `json:"status"`
+}
+
+// operate makes an operation of the template "pay".
+func (w *world) operate(user string) (op operated) {
+	w.tb.Helper()
+	a := w.call("PA-OP-01", w.shop, `{"userId":"`+user+`","template":"pay"}`)
+	require.Equal(w.tb, 200, a.status, "%s", a.body)
+	a.into(w.tb, &op)
+	return op
+}
+
+// state asks for the operation's.
+func (w *world) state(id string) string {
+	w.tb.Helper()
+	var op operated
+	w.call("PA-OP-02", w.shop, "", id).into(w.tb, &op)
+	return op.Status
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/envelope"
 	"github.com/signet-hsm/signet/internal/pg/pgtest"
+	"github.com/signet-hsm/signet/operation"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/softhsm/softhsmtest"
 	"github.com/signet-hsm/signet/tenant"
@@ -33,6 +34,9 @@ type Installation struct {
 	DB            *pgxpool.Pool
 	Authority     *ca.Authority
 	Registrations *registration.Registrar
+	Applications  *app.Registry
+	Operations    *operation.Ledger
+	Audit         *audit.Log
 	Basic         *access.Basic
 	Realms        *access.Realms
 	Root          []byte // the CA's root certificate, DER
@@ -72,6 +76,9 @@ func NewInstallation(tb testing.TB) *Installation {
 		in.Versions[key], in.Masters[key] = version, made.MasterPublic
 	}
 	in.Registrations, err = registration.New(registration.Config{DB: in.DB, Apps: apps, Envelope: keyring, Audit: log})
+	require.NoError(tb, err)
+	in.Applications, in.Audit = apps, log
+	in.Operations, err = operation.New(operation.Config{DB: in.DB, Devices: in.Registrations, Apps: apps, Envelope: keyring, Audit: log})
 	require.NoError(tb, err)
 	in.Basic, err = access.NewBasic(access.BasicConfig{DB: in.DB, Sealer: keyring})
 	require.NoError(tb, err)
