@@ -180,7 +180,7 @@ func (p *process) openDomains(ctx context.Context, s *stores) (_ *domains, err e
 	if d.sealer, err = audit.NewSealer(audit.SealerConfig{DB: s.pool, Keys: s.token, Logger: p.log, Metrics: p.registry}); err != nil {
 		return nil, err
 	}
-	if d.basic, err = access.NewBasic(access.BasicConfig{DB: s.pool, Sealer: d.keyring, Metrics: p.registry}); err != nil {
+	if d.basic, err = access.NewBasic(access.BasicConfig{DB: s.pool, Sealer: d.keyring, Audit: d.audit, Metrics: p.registry}); err != nil {
 		return nil, err
 	}
 	if d.realms, err = p.realms(); err != nil {
