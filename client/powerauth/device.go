@@ -131,8 +131,10 @@ func (d *Device) Fingerprint() string {
 }
 
 // signedByMaster checks an ECDSA signature of the application's master key.
-func (d *Device) signedByMaster(data string, der []byte) bool {
-	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), d.master.Bytes())
+func (d *Device) signedByMaster(data string, der []byte) bool { return signedBy(d.master, data, der) }
+
+func signedBy(public *ecdh.PublicKey, data string, der []byte) bool {
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), public.Bytes())
 	if err != nil {
 		return false
 	}

@@ -20,3 +20,16 @@ func FuzzTemporaryKeyAnswer(f *testing.F) {
 		require.ErrorIs(t, err, ErrProtocol)
 	})
 }
+
+func FuzzScanOffline(f *testing.F) {
+	key, err := ecdh.P256().GenerateKey(rand.Reader)
+	require.NoError(f, err)
+	d := &Device{master: key.PublicKey(), activation: &activation{server: key.PublicKey()}}
+	f.Add("id\ntitle\nmessage\nA2\nB\n7YLYRMvRIX0GZD94/oGPjg==\n1MEQ=")
+	f.Add("id\n\n\n\n\n\n\n0")
+	f.Add("\n")
+	f.Fuzz(func(t *testing.T, code string) {
+		_, err := d.ScanOffline(code)
+		require.ErrorIs(t, err, ErrOfflineQR)
+	})
+}
