@@ -125,6 +125,24 @@ printed, whether it is sent or not.`,
 			return deviceOTP(out, d, args[0], biometry)
 		})
 	otp.Flags().BoolVar(&biometry, "biometry", false, "approve with biometry instead of knowledge")
+	verb("operations", "List what waits for the person's decision", cobra.NoArgs, deviceOperations)
+	approve := verb("approve OPERATION", "Approve an operation online", cobra.ExactArgs(1),
+		func(ctx context.Context, _ io.Writer, p *phone, d *powerauth.Device, args []string) error {
+			f := signature.PossessionKnowledge
+			if biometry {
+				f = signature.PossessionBiometry
+			}
+			o, err := p.operation(ctx, d, args[0])
+			if err != nil {
+				return err
+			}
+			return d.Approve(ctx, o, f)
+		})
+	approve.Flags().BoolVar(&biometry, "biometry", false, "approve with biometry instead of knowledge")
+	verb("reject OPERATION", "Reject an operation online", cobra.ExactArgs(1),
+		func(ctx context.Context, _ io.Writer, _ *phone, d *powerauth.Device, args []string) error {
+			return d.Reject(ctx, powerauth.Operation{ID: args[0]}, "UNKNOWN")
+		})
 	verb("rename NAME", "Give the registration another name", cobra.ExactArgs(1),
 		func(ctx context.Context, _ io.Writer, _ *phone, d *powerauth.Device, args []string) error {
 			return d.Rename(ctx, args[0], signature.PossessionKnowledge)
@@ -205,17 +223,56 @@ func deviceStatus(ctx context.Context, out io.Writer, _ *phone, d *powerauth.Dev
 	return nil
 }
 
-func deviceToken(ctx context.Context, out io.Writer, p *phone, d *powerauth.Device, _ []string) error {
+// token makes the phone's token when it has none yet.
+func (p *phone) token(ctx context.Context, d *powerauth.Device) (powerauth.Token, error) {
 	if p.Token == nil {
 		t, err := d.CreateToken(ctx, signature.PossessionKnowledge)
 		if err != nil {
-			return err
+			return powerauth.Token{}, err
 		}
 		p.Token = &t
 	}
-	header, err := d.TokenHeader(*p.Token)
+	return *p.Token, nil
+}
+
+// operation finds a pending operation as the server lists it.
+func (p *phone) operation(ctx context.Context, d *powerauth.Device, id string) (powerauth.Operation, error) {
+	t, err := p.token(ctx, d)
+	if err != nil {
+		return powerauth.Operation{}, err
+	}
+	list, err := d.Operations(ctx, t)
+	if err != nil {
+		return powerauth.Operation{}, err
+	}
+	for _, o := range list {
+		if o.ID == id {
+			return o, nil
+		}
+	}
+	return powerauth.Operation{}, fmt.Errorf("operation %s does not wait for this phone", id)
+}
+
+func deviceToken(ctx context.Context, out io.Writer, p *phone, d *powerauth.Device, _ []string) error {
+	t, err := p.token(ctx, d)
+	if err != nil {
+		return err
+	}
+	header, err := d.TokenHeader(t)
 	if err == nil {
 		fmt.Fprintln(out, header)
+	}
+	return err
+}
+
+func deviceOperations(ctx context.Context, out io.Writer, p *phone, d *powerauth.Device, _ []string) error {
+	t, err := p.token(ctx, d)
+	if err != nil {
+		return err
+	}
+	list, err := d.Operations(ctx, t)
+	for _, o := range list {
+		fmt.Fprintf(out, "%s  %s  %s\n    %s: %s\n", o.ID, o.Name, o.Data, o.Form.Title, o.Form.Message)
 	}
 	return err
 }
