@@ -9,7 +9,7 @@ import (
 var (
 	// ErrMessage is a message that can not be sent as it is (ERROR_PUSH_MESSAGE).
 	// Its text says why; errors.Is matches every such text.
-	ErrMessage = message("Unable to send push message.")
+	ErrMessage = fault.New(fault.Invalid, "PUSH_MESSAGE", "Unable to send push message.")
 	// ErrRequest carries the broken rules as violations (ERROR_REQUEST).
 	ErrRequest = fault.New(fault.Invalid, "PUSH_REQUEST", "Invalid method parameter value")
 	// ErrInboxNotFound is an inbox message that is not there, or another user's.

@@ -8,6 +8,8 @@ import (
 const (
 	sqlToken = `select registration_id, app_id, user_id, factors, secret_sealed from token where tenant_id = $1 and id = $2`
 
+	sqlOwner = `select tenant_id, app_id from token where id = $1`
+
 	sqlPurge = `delete from token_nonce where (tenant_id, token_id, nonce) in (
     select tenant_id, token_id, nonce from token_nonce where expires_at < $1 order by expires_at limit $2)`
 )

@@ -17,6 +17,7 @@ import (
 	"github.com/signet-hsm/signet/access"
 	"github.com/signet-hsm/signet/api/internal/apitest"
 	api "github.com/signet-hsm/signet/api/powerauth"
+	"github.com/signet-hsm/signet/signature"
 )
 
 var inventory = []string{"PA-"}
@@ -41,6 +42,10 @@ func TestPublicRoutes(t *testing.T) {
 	for _, r := range api.Routes() {
 		require.False(t, r.Allow.Has(access.Public), r.ID)
 	}
+	for _, r := range api.MobileRoutes() {
+		require.True(t, strings.HasPrefix(r.Pattern, "/api/"), r.ID)
+		require.Equal(t, access.Any(access.Public), r.Allow)
+	}
 	for _, r := range api.DeviceRoutes() {
 		require.True(t, strings.HasPrefix(r.Pattern, "/pa/v3/"), r.ID)
 		require.Equal(t, access.Any(access.Public), r.Allow)
@@ -54,6 +59,10 @@ func TestRoutesByRoleAndTenant(t *testing.T) {
 	w := newWorld(t)
 	d := w.active("jane")
 	header := w.signed(d)
+	held, err := d.CreateToken(t.Context(), signature.Possession)
+	require.NoError(t, err)
+	tokenHeader, err := d.TokenHeader(held)
+	require.NoError(t, err)
 	w.template("pay")
 	w.template("other")
 	op := func() string { return w.operate("jane").OperationID }
@@ -85,6 +94,11 @@ func TestRoutesByRoleAndTenant(t *testing.T) {
 		"PA-OP-04":   {"", []string{open, "?registrationId=" + d.ActivationID()}, "200", noOperation},
 		"PA-OP-05":   {otp, []string{open}, "200 ACTIVE", noOperation},
 		"PA-INT-01":  {`{"operationId":"` + open + `"}`, nil, "200", "400 ERROR_REQUEST operationId"},
+		"PA-AUTH-02": {`{"authHeader":` + text(t, tokenHeader) + `}`, nil, "200 ACTIVE", "200 REMOVED"},
+		"PA-PUSH-01": {`{"userId":"jane","registrationId":"` + d.ActivationID() + `","title":"T","message":"M"}`, nil, "200", "400 ERROR_PUSH_MESSAGE"},
+		"PA-X-03":    {apnsBody(t), []string{"OTHER"}, "200", noAdmin},
+		"PA-X-04":    {`{"projectId":"p","privateKeyBase64":"AAAA"}`, []string{"OTHER"}, "400 ERROR_REQUEST privateKeyBase64", "400 ERROR_REQUEST privateKeyBase64"},
+		"PA-X-05":    {`{"name":"n","type":"OPERATION_STATUS_CHANGE","callbackUrl":"https://bank.example/cb"}`, []string{"APP"}, "200", "200"},
 		"PA-AUD-01":  {"", []string{"?userId=jane"}, "200", "400 ERROR_AUDIT"},
 		"PA-ADM-01":  {`{"id":"APP"}`, nil, noAdmin, noAdmin},
 		"PA-ADM-02":  {"", nil, "200 2", "200 1"},
@@ -148,7 +162,9 @@ func TestRoutesByRoleAndTenant(t *testing.T) {
 		case r.Allow.Has(access.PAIntegration):
 			callers["integration role"] = caller{w.shop, e.own}
 			callers["other tenant"] = caller{w.betaShop, e.foreign}
-			if r.ID != "PA-REG-01" { // OTHER is its own: checked in the next test
+			if r.ID == "PA-X-05" {
+				callers["other application"] = caller{w.other, noAdmin}
+			} else if r.ID != "PA-REG-01" { // OTHER is its own: checked in the next test
 				callers["other application"] = caller{w.other, e.foreign}
 			}
 		case r.Allow.Has(access.PAAdmin):

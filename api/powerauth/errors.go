@@ -9,9 +9,12 @@ import (
 	"github.com/signet-hsm/signet/api/powerauth/internal/spec"
 	"github.com/signet-hsm/signet/app"
 	"github.com/signet-hsm/signet/audit"
+	"github.com/signet-hsm/signet/callback"
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/operation"
+	"github.com/signet-hsm/signet/push"
 	"github.com/signet-hsm/signet/registration"
+	"github.com/signet-hsm/signet/token"
 )
 
 // errHeader: the X-PowerAuth-Authorization header does not parse. The cause tells
@@ -20,6 +23,10 @@ var errHeader = fault.New(fault.Invalid, "SIGNATURE_HEADER", "Signature HTTP hea
 
 // errEncryptionHeader: likewise X-PowerAuth-Encryption.
 var errEncryptionHeader = fault.New(fault.Invalid, "ENCRYPTION_HEADER", "Encryption HTTP header validation failed")
+
+// errTokenHeader: likewise X-PowerAuth-Token, the one that an application tier
+// passes on.
+var errTokenHeader = fault.New(fault.Invalid, "TOKEN_HEADER", "Token HTTP header validation failed")
 
 // errSignatureMissing: a device sent a request that needs a signature without one.
 var errSignatureMissing = fault.New(fault.Unauthenticated, "POWER_AUTH_HTTP_HEADER_MISSING", "The signature HTTP header is missing")
@@ -92,6 +99,19 @@ var table = []row{
 	{errHeader, bad, "ERROR_SIGNATURE_INVALID", "", deviceRequest},
 	{errSignatureMissing, http.StatusUnauthorized, "ERROR_SIGNATURE_INVALID", "", deviceSigned},
 	{errEncryptionHeader, bad, "ERROR_REQUEST", "", deviceEncryption},
+	{errTokenHeader, bad, "ERROR_TOKEN_INVALID", "", deviceRequest},
+	{token.ErrToken, http.StatusUnauthorized, "ERROR_TOKEN_INVALID", "", deviceSigned},
+
+	{push.ErrMessage, bad, "ERROR_PUSH_MESSAGE", "", deviceRequest},
+	{push.ErrRequest, bad, "ERROR_REQUEST", "", deviceRequest},
+	{push.ErrInboxNotFound, bad, "ERROR_REQUEST", "", deviceRequest},
+	{push.ErrCredential, fail, "ERROR_INTERNAL_API", upstream, deviceGeneric},
+
+	{callback.ErrInvalid, bad, "ERROR_REQUEST", "", deviceRequest},
+	{callback.ErrExists, bad, "ERROR_ADMIN", "", deviceRequest},
+	{callback.ErrLimit, bad, "ERROR_ADMIN", "", deviceRequest},
+	{callback.ErrNotFound, bad, "ERROR_ADMIN", "", deviceRequest},
+
 	{audit.ErrPeriod, bad, "ERROR_AUDIT", "", deviceRequest},
 	{audit.ErrUser, bad, "ERROR_AUDIT", "", deviceRequest},
 	{audit.ErrInvalid, bad, "ERROR_REQUEST", "", deviceRequest},

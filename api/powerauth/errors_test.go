@@ -21,7 +21,12 @@ import (
 
 func TestEverySentinelHasARow(t *testing.T) {
 	t.Parallel()
-	apitest.RequireRows(t, rows.Reasons(), "fault", "access", "app", "audit", "operation", "registration", "api/internal/rest")
+	apitest.RequireRows(t, rows.Reasons(), "fault", "access", "app", "audit", "callback", "operation", "push", "registration", "token", "api/internal/rest")
+}
+
+func TestMobileSentinelsHaveARow(t *testing.T) {
+	t.Parallel()
+	apitest.RequireRows(t, mobileRows.Reasons(), "fault", "operation", "token", "api/internal/rest")
 }
 
 func TestRowsStayInTheContract(t *testing.T) {

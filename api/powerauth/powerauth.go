@@ -37,6 +37,7 @@ type Registrations interface {
 	VaultUnlock(ctx context.Context, r registration.SignedRequest) (signature.EncryptedResponse, error)
 	ValidateSignature(ctx context.Context, r registration.SignedRequest) error
 	ServerTime() int64
+	Authenticate(ctx context.Context, r registration.SignedRequest, uriID string, allowed ...signature.Factor) (registration.Caller, error)
 }
 
 // Authenticator checks HTTP Basic credentials; *access.Basic.
@@ -55,15 +56,18 @@ type Config struct {
 	Users        Users  // makes integration users; with Applications
 	Audit        Audit
 	Operations   Operations
+	Tokens       Tokens // with Applications and Operations, phones decide online (/api/auth/token/app)
+	Push         Push   // with Tokens, phones tell where pushes go (/api/push)
+	Callbacks    Callbacks
 
 	BasePath string // of the application tiers' routes, "" or "/powerauth-cloud"
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer
 }
 
-// API is the two tables of routes.
+// API is the three tables of routes.
 type API struct {
-	cloud, device *rest.API
+	cloud, device, mobile *rest.API
 }
 
 type handlers struct {
@@ -73,6 +77,9 @@ type handlers struct {
 	users         Users
 	audit         Audit
 	operations    Operations
+	tokens        Tokens
+	push          Push
+	callbacks     Callbacks
 }
 
 // New checks the tables.
@@ -90,7 +97,7 @@ func New(c Config) (*API, error) {
 	}
 	h := &handlers{
 		registrations: c.Registrations, applications: c.Applications, serviceURL: c.ServiceURL, users: c.Users,
-		audit: c.Audit, operations: c.Operations,
+		audit: c.Audit, operations: c.Operations, tokens: c.Tokens, push: c.Push, callbacks: c.Callbacks,
 	}
 	cloud, err := rest.New(rest.Config{
 		Dialect:  rest.Dialect{Name: "powerauth", Authenticate: basic(c.Basic), Problem: cloudProblem},
@@ -110,13 +117,23 @@ func New(c Config) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &API{cloud, device}, nil
+	mobile, err := rest.New(rest.Config{
+		Dialect:  rest.Dialect{Name: "powerauth-mobile", Authenticate: basic(c.Basic), Problem: mobileProblem},
+		Routes:   mobileRoutes(h),
+		Prefixes: []string{"/api"},
+		Logger:   c.Logger, Metrics: c.Metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &API{cloud, device, mobile}, nil
 }
 
 // Mount registers the routes, and "/" (or the base path) for unknown URLs.
 func (a *API) Mount(mux *http.ServeMux) {
 	a.cloud.Mount(mux)
 	a.device.Mount(mux)
+	a.mobile.Mount(mux)
 }
 
 // maxVerifyBody leaves room for what a device signed, in Base64.
@@ -141,6 +158,20 @@ func cloudRoutes(base string, h *handlers) []rest.Route {
 	}
 	if h.applications != nil {
 		routes = append(routes, adminRoutes(h)...)
+	}
+	if h.tokens != nil {
+		routes = append(routes, rest.Route{ID: "PA-AUTH-02", Method: "POST", Pattern: "/v2/token/verify", Allow: integration, Handler: h.verifyToken})
+	}
+	if h.push != nil {
+		admin := access.Any(access.PAAdmin)
+		routes = append(routes, []rest.Route{
+			{ID: "PA-PUSH-01", Method: "POST", Pattern: "/v2/messages/send", Allow: integration, Handler: h.sendMessage},
+			{ID: "PA-X-03", Method: "POST", Pattern: "/admin/applications/{appId}/push/apns", Allow: admin, Handler: h.configureAPNs},
+			{ID: "PA-X-04", Method: "POST", Pattern: "/admin/applications/{appId}/push/fcm", Allow: admin, Handler: h.configureFCM},
+		}...)
+	}
+	if h.callbacks != nil {
+		routes = append(routes, rest.Route{ID: "PA-X-05", Method: "POST", Pattern: "/v2/admin/applications/{appId}/callbacks", Allow: integration, Handler: h.createCallback})
 	}
 	if h.audit != nil {
 		routes = append(routes, rest.Route{ID: "PA-AUD-01", Method: "GET", Pattern: "/audit/log", Allow: integration, Handler: h.getAuditLog})
@@ -187,7 +218,7 @@ func adminRoutes(h *handlers) []rest.Route {
 
 func deviceRoutes(h *handlers) []rest.Route {
 	public := access.Any(access.Public)
-	return []rest.Route{
+	routes := []rest.Route{
 		{ID: "PA-V3-ACTIVATION-CREATE", Method: "POST", Pattern: "/pa/v3/activation/create", Allow: public, Handler: h.activate},
 		{ID: "PA-V3-ACTIVATION-STATUS", Method: "POST", Pattern: "/pa/v3/activation/status", Allow: public, Handler: h.deviceStatus},
 		{ID: "PA-V3-ACTIVATION-REMOVE", Method: "POST", Pattern: "/pa/v3/activation/remove", Allow: public, Handler: h.removeDevice},
@@ -197,6 +228,34 @@ func deviceRoutes(h *handlers) []rest.Route {
 		{ID: "PA-V3-SIGNATURE-VALIDATE", Method: "POST", Pattern: "/pa/v3/signature/validate", Allow: public, Handler: h.validateSignature},
 		{ID: "PA-V3-STATUS", Method: "POST", Pattern: "/pa/v3/status", Allow: public, Handler: h.serverStatus},
 	}
+	if h.tokens != nil {
+		routes = append(routes, []rest.Route{
+			{ID: "PA-V3-TOKEN-CREATE", Method: "POST", Pattern: "/pa/v3/token/create", Allow: public, Handler: h.createToken},
+			{ID: "PA-V3-TOKEN-REMOVE", Method: "POST", Pattern: "/pa/v3/token/remove", Allow: public, Handler: h.removeToken},
+		}...)
+	}
+	return routes
+}
+
+// mobileRoutes is the mobile token API: public to the guard, as each handler
+// checks a token or a signature itself.
+func mobileRoutes(h *handlers) []rest.Route {
+	const base = "/api/auth/token/app/operation"
+	public := access.Any(access.Public)
+	var routes []rest.Route
+	if h.tokens != nil && h.applications != nil && h.operations != nil {
+		routes = []rest.Route{
+			{ID: "PA-MOBILE-LIST", Method: "POST", Pattern: base + "/list", Allow: public, Handler: h.listMobile},
+			{ID: "PA-MOBILE-DETAIL", Method: "POST", Pattern: base + "/detail", Allow: public, Handler: h.detailMobile},
+			{ID: "PA-MOBILE-HISTORY", Method: "POST", Pattern: base + "/history", Allow: public, Handler: h.historyMobile},
+			{ID: "PA-MOBILE-AUTHORIZE", Method: "POST", Pattern: base + "/authorize", Allow: public, Handler: h.authorizeMobile},
+			{ID: "PA-MOBILE-CANCEL", Method: "POST", Pattern: base + "/cancel", Allow: public, Handler: h.cancelMobile},
+		}
+	}
+	if h.tokens != nil && h.push != nil {
+		routes = append(routes, rest.Route{ID: "PA-MOBILE-PUSH", Method: "POST", Pattern: "/api/push/device/register", Allow: public, Handler: h.registerPush})
+	}
+	return routes
 }
 
 func basic(a Authenticator) func(context.Context, *http.Request) (access.Principal, error) {

@@ -55,6 +55,7 @@ func newWorld(tb testing.TB) *world {
 	served, err := api.New(api.Config{
 		Registrations: in.Registrations, Basic: in.Basic, Applications: in.Applications, ServiceURL: "https://pa.example",
 		Users: in.Basic, Audit: in.Audit, Operations: in.Operations,
+		Tokens: in.Tokens, Push: in.Push, Callbacks: in.Callbacks,
 	})
 	require.NoError(tb, err)
 	mux := http.NewServeMux()

@@ -19,13 +19,16 @@ import (
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/ca"
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/callback"
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/envelope"
 	"github.com/signet-hsm/signet/internal/pg/pgtest"
 	"github.com/signet-hsm/signet/operation"
+	"github.com/signet-hsm/signet/push"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/softhsm/softhsmtest"
 	"github.com/signet-hsm/signet/tenant"
+	"github.com/signet-hsm/signet/token"
 )
 
 // Installation is all domains over a database and a token of the test's own.
@@ -37,6 +40,9 @@ type Installation struct {
 	Applications  *app.Registry
 	Operations    *operation.Ledger
 	Audit         *audit.Log
+	Tokens        *token.Keeper
+	Push          *push.Pusher
+	Callbacks     *callback.Callbacks
 	Basic         *access.Basic
 	Realms        *access.Realms
 	Root          []byte // the CA's root certificate, DER
@@ -54,17 +60,17 @@ func NewInstallation(tb testing.TB) *Installation {
 		DB: pgtest.New(tb), Versions: map[string]app.Version{}, Masters: map[string][]byte{},
 		idps: map[tenant.ID]*accesstest.Provider{},
 	}
-	token := softhsmtest.New(tb)
+	module := softhsmtest.New(tb)
 	ref := hsm.Ref{Tenant: tenant.System.String(), Role: hsm.RoleKEK, Name: "kek"}
-	_, err := token.Generate(ctx, ref, hsm.AES256, [16]byte{1})
+	_, err := module.Generate(ctx, ref, hsm.AES256, [16]byte{1})
 	require.NoError(tb, err)
-	kek, err := token.AEAD(ctx, ref)
+	kek, err := module.AEAD(ctx, ref)
 	require.NoError(tb, err)
 	keyring := envelope.New(in.DB, kek, envelope.Options{})
 	log, err := audit.New(audit.Config{DB: in.DB})
 	require.NoError(tb, err)
 
-	apps, err := app.New(app.Config{DB: in.DB, HSM: token, Envelope: keyring, Audit: log})
+	apps, err := app.New(app.Config{DB: in.DB, HSM: module, Envelope: keyring, Audit: log})
 	require.NoError(tb, err)
 	for _, a := range []struct {
 		tenant tenant.ID
@@ -80,10 +86,16 @@ func NewInstallation(tb testing.TB) *Installation {
 	in.Applications, in.Audit = apps, log
 	in.Operations, err = operation.New(operation.Config{DB: in.DB, Devices: in.Registrations, Apps: apps, Envelope: keyring, Audit: log})
 	require.NoError(tb, err)
+	in.Tokens, err = token.New(token.Config{DB: in.DB, Registrations: in.Registrations, Roles: apps, Envelope: keyring, Audit: log})
+	require.NoError(tb, err)
+	in.Push, err = push.New(push.Config{DB: in.DB, Envelope: keyring, Audit: log, Registrations: in.Registrations})
+	require.NoError(tb, err)
+	in.Callbacks, err = callback.New(callback.Config{DB: in.DB, Envelope: keyring, Audit: log})
+	require.NoError(tb, err)
 	in.Basic, err = access.NewBasic(access.BasicConfig{DB: in.DB, Sealer: keyring})
 	require.NoError(tb, err)
 	in.Realms = in.realms(tb)
-	in.Authority = in.authority(tb, token, log)
+	in.Authority = in.authority(tb, module, log)
 	return in
 }
 
