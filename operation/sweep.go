@@ -2,38 +2,23 @@ package operation
 
 import (
 	"context"
-	"log/slog"
-	"math/rand/v2"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signet-hsm/signet/internal/outbox"
 	"github.com/signet-hsm/signet/internal/pg"
+	"github.com/signet-hsm/signet/internal/sweep"
 	"github.com/signet-hsm/signet/tenant"
 )
 
 // Run expires what nobody reads, so that its end is told in time. Any number of
 // nodes may run it: a batch is locked by one, and passed over by the others. It
-// returns when ctx ends, with ctx's error; an outage is logged and outlived.
+// returns nil when ctx ends; an outage is logged and outlived.
 func (l *Ledger) Run(ctx context.Context) error {
-	for {
-		pause := l.sweep/2 + rand.N(l.sweep) // nodes drift apart
+	return sweep.Loop{Name: "operation", Every: l.sweep, Logger: l.log, Round: func(ctx context.Context) (bool, error) {
 		n, err := l.Sweep(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
-			l.log.LogAttrs(ctx, slog.LevelWarn, "operations can not be expired", slog.Any("error", err))
-		case n == l.batch:
-			pause = 0 // there may be more
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
-		}
-	}
+		return n == l.batch, err
+	}}.Run(ctx)
 }
 
 // Sweep expires one batch, in one transaction with its audit events and what the

@@ -3,13 +3,13 @@ package registration
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signet-hsm/signet/internal/pg"
+	"github.com/signet-hsm/signet/internal/sweep"
 	"github.com/signet-hsm/signet/tenant"
 )
 
@@ -25,24 +25,7 @@ const (
 // expiry is a compare-and-swap on the row, so one of them wins and the others
 // write nothing, and no lock outlives a statement.
 func (r *Registrar) Run(ctx context.Context) error {
-	for {
-		more, err := r.Sweep(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			r.log.LogAttrs(ctx, slog.LevelWarn, "registration sweep failed", slog.Any("error", err))
-		}
-		pause := sweepEvery/2 + rand.N(sweepEvery) // nodes started together drift apart
-		if more && err == nil {
-			pause = 0
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-		}
-	}
+	return sweep.Loop{Name: "registration", Every: sweepEvery, Round: r.Sweep, Logger: r.log}.Run(ctx)
 }
 
 // Sweep does one bounded round of Run and tells whether a full batch was found.
