@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -18,7 +20,9 @@ import (
 	"github.com/signet-hsm/signet/ca"
 	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/operation"
 	"github.com/signet-hsm/signet/registration"
+	"github.com/signet-hsm/signet/token"
 )
 
 // errDomain stands in every ErrorInfo.
@@ -33,6 +37,8 @@ var (
 	errHeader  = fault.New(fault.Invalid, "SIGNATURE_HEADER", "the signature header is not valid")
 )
 
+var errTokenHeader = fault.New(fault.Invalid, "TOKEN_HEADER", "the token header is not valid")
+
 // row says how one failure is told. A sentinel without a row is INTERNAL.
 type row struct {
 	err  *fault.Error
@@ -42,6 +48,7 @@ type row struct {
 var table = []row{
 	{errMissing, codes.InvalidArgument},
 	{errHeader, codes.InvalidArgument},
+	{errTokenHeader, codes.InvalidArgument},
 
 	{access.ErrUnauthenticated, codes.Unauthenticated},
 	{access.ErrForbidden, codes.PermissionDenied},
@@ -96,6 +103,24 @@ var table = []row{
 	{registration.ErrSignature, codes.Unauthenticated},
 	{registration.ErrSignatureType, codes.Unauthenticated},
 
+	{operation.ErrNotFound, codes.NotFound},
+	{operation.ErrState, codes.FailedPrecondition},
+	{operation.ErrUndecided, codes.FailedPrecondition},
+	{operation.ErrOTPForm, codes.InvalidArgument},
+	{operation.ErrInvalid, codes.InvalidArgument},
+	{operation.ErrData, codes.InvalidArgument},
+	{operation.ErrTemplateNotFound, codes.NotFound},
+	{operation.ErrTemplateExists, codes.AlreadyExists},
+	{operation.ErrFinished, codes.FailedPrecondition},
+	{operation.ErrFailed, codes.FailedPrecondition},
+	{operation.ErrCanceled, codes.FailedPrecondition},
+	{operation.ErrExpired, codes.FailedPrecondition},
+	{operation.ErrFlag, codes.FailedPrecondition},
+	{operation.ErrActivation, codes.FailedPrecondition},
+	{operation.ErrRefused, codes.FailedPrecondition},
+
+	{token.ErrToken, codes.Unauthenticated},
+
 	{fault.ErrUnavailable, codes.Unavailable},
 }
 
@@ -105,7 +130,7 @@ var rows = problem.NewTable(table, func(r row) *fault.Error { return r.err })
 var fields = map[string]string{
 	"method": "check.method", "uriId": "check.uri_id", "authHeader": "check.auth_header",
 	"requestBody": "check.body", "queryParams": "check.query_params",
-	"csr": "order.csr", "user": "order.user", "client": "order.client",
+	"appId": "application", "csr": "order.csr", "user": "order.user", "client": "order.client",
 }
 
 // told turns an error into the status a caller may see.
@@ -146,13 +171,25 @@ func told(err error, id string) error {
 func badRequest(violations []fault.Violation) *errdetails.BadRequest {
 	b := &errdetails.BadRequest{}
 	for _, v := range violations {
-		name := v.Field
-		if ours, ok := fields[name]; ok {
-			name = ours
+		name, ok := fields[v.Field]
+		if !ok {
+			name = snake(v.Field)
 		}
 		b.FieldViolations = append(b.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: name, Description: v.Hint})
 	}
 	return b
+}
+
+// snake writes a name of REST as signet.v1 spells names.
+func snake(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsUpper(r) {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
 }
 
 func serverFault(c codes.Code) bool {

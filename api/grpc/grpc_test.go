@@ -91,13 +91,16 @@ func newWorld(tb testing.TB) *world {
 	in := apitest.NewInstallation(tb)
 	w := &world{
 		Installation: in,
-		conn:         serve(tb, api.Config{Authority: in.Authority, Verifier: in.Registrations, Realms: in.Realms, Basic: in.Basic}),
-		reader:       bearer(tb, in.Token(tb, pgtest.Alpha, time.Hour, "admin-read")),
-		writer:       bearer(tb, in.Token(tb, pgtest.Alpha, time.Hour, "admin-write")),
-		client:       bearer(tb, in.Token(tb, pgtest.Alpha, time.Hour, "ast-client")),
-		betaWriter:   bearer(tb, in.Token(tb, pgtest.Beta, time.Hour, "admin-write", "admin-read", "ast-client")),
-		admin:        basic(tb, "admin", in.Login(tb, pgtest.Alpha, "admin", access.PAAdmin, "APP")),
-		betaShop:     basic(tb, "beta-shop", in.Login(tb, pgtest.Beta, "beta-shop", access.PAIntegration, "APP")),
+		conn: serve(tb, api.Config{
+			Authority: in.Authority, Verifier: in.Registrations, Realms: in.Realms, Basic: in.Basic,
+			Registrations: in.Registrations, Operations: in.Operations, Tokens: in.Tokens,
+		}),
+		reader:     bearer(tb, in.Token(tb, pgtest.Alpha, time.Hour, "admin-read")),
+		writer:     bearer(tb, in.Token(tb, pgtest.Alpha, time.Hour, "admin-write")),
+		client:     bearer(tb, in.Token(tb, pgtest.Alpha, time.Hour, "ast-client")),
+		betaWriter: bearer(tb, in.Token(tb, pgtest.Beta, time.Hour, "admin-write", "admin-read", "ast-client")),
+		admin:      basic(tb, "admin", in.Login(tb, pgtest.Alpha, "admin", access.PAAdmin, "APP")),
+		betaShop:   basic(tb, "beta-shop", in.Login(tb, pgtest.Beta, "beta-shop", access.PAIntegration, "APP")),
 	}
 	w.shopPassword = in.Login(tb, pgtest.Alpha, "shop", access.PAIntegration, "APP")
 	w.shop = basic(tb, "shop", w.shopPassword)
@@ -237,7 +240,7 @@ func TestBadRequests(t *testing.T) {
 // phone makes an ACTIVE device of alpha's APP, over REST as devices do.
 func (w *world) phone(t *testing.T) *powerauth.Device {
 	t.Helper()
-	served, err := rest.New(rest.Config{Registrations: w.Registrations, Basic: w.Basic})
+	served, err := rest.New(rest.Config{Registrations: w.Registrations, Basic: w.Basic, Tokens: w.Tokens})
 	require.NoError(t, err)
 	mux := http.NewServeMux()
 	served.Mount(mux)
@@ -318,6 +321,19 @@ func TestMethodsByRole(t *testing.T) {
 		signetv1.SignerService_GetSignerChain_FullMethodName:        {[]string{"reader", "client"}, codes.InvalidArgument},
 		signetv1.CertificateService_IssueCertificate_FullMethodName: {[]string{"writer"}, codes.InvalidArgument},
 		signetv1.SignatureService_VerifySignature_FullMethodName:    {[]string{"shop"}, codes.InvalidArgument},
+
+		signetv1.RegistrationService_CreateRegistration_FullMethodName: {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.RegistrationService_CommitRegistration_FullMethodName: {[]string{"shop"}, codes.NotFound},
+		signetv1.RegistrationService_GetRegistration_FullMethodName:    {[]string{"shop"}, codes.NotFound},
+		signetv1.RegistrationService_ListRegistrations_FullMethodName:  {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.RegistrationService_ChangeRegistration_FullMethodName: {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.RegistrationService_ChangeFlags_FullMethodName:        {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.OperationService_CreateOperation_FullMethodName:       {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.OperationService_GetOperation_FullMethodName:          {[]string{"shop"}, codes.NotFound},
+		signetv1.OperationService_CancelOperation_FullMethodName:       {[]string{"shop"}, codes.NotFound},
+		signetv1.OperationService_GetOfflineQr_FullMethodName:          {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.OperationService_VerifyOfflineOtp_FullMethodName:      {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.TokenService_VerifyToken_FullMethodName:               {[]string{"shop"}, codes.InvalidArgument},
 	}
 	callers := map[string]context.Context{
 		"reader": w.reader, "writer": w.writer, "client": w.client, "shop": w.shop, "admin": w.admin,

@@ -61,19 +61,25 @@ type Basic interface {
 	Authenticate(ctx context.Context, username, password string) (access.Principal, error)
 }
 
-// Config makes a Server. The first four are needed.
+// Config makes a Server. The first four are needed. Of the next three each that
+// is nil has its service answer UNIMPLEMENTED.
 type Config struct {
 	Authority Authority
 	Verifier  Verifier
 	Realms    Bearer
 	Basic     Basic
-	Ready     func(context.Context) error // for health; nil: always ready
-	TLS       *tls.Config                 // with ClientCAs and RequireAndVerifyClientCert for mTLS; nil: plain text
-	Logger    *slog.Logger
-	Metrics   prometheus.Registerer
+
+	Registrations Registrations
+	Operations    Operations
+	Tokens        Tokens
+
+	Ready   func(context.Context) error // for health; nil: always ready
+	TLS     *tls.Config                 // with ClientCAs and RequireAndVerifyClientCert for mTLS; nil: plain text
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
 }
 
-// Server serves the three services, health and reflection.
+// Server serves the services, health and reflection.
 type Server struct {
 	c       Config
 	server  *grpc.Server
@@ -111,12 +117,35 @@ func New(c Config) (*Server, error) {
 	signetv1.RegisterSignerServiceServer(s.server, signers{authority: c.Authority})
 	signetv1.RegisterCertificateServiceServer(s.server, certificates{authority: c.Authority})
 	signetv1.RegisterSignatureServiceServer(s.server, signatures{verifier: c.Verifier})
+	s.registerOptional()
 	healthpb.RegisterHealthServer(s.server, s.health)
 	reflection.Register(s.server)
 	if err := checkPrivileges(s.server.GetServiceInfo(), privileges); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// registerOptional registers what a tier calls; a domain that is not there yet is
+// the generated server that has nothing.
+func (s *Server) registerOptional() {
+	var (
+		r signetv1.RegistrationServiceServer = signetv1.UnimplementedRegistrationServiceServer{}
+		o signetv1.OperationServiceServer    = signetv1.UnimplementedOperationServiceServer{}
+		t signetv1.TokenServiceServer        = signetv1.UnimplementedTokenServiceServer{}
+	)
+	if s.c.Registrations != nil {
+		r = registrations{domain: s.c.Registrations}
+	}
+	if s.c.Operations != nil {
+		o = operations{domain: s.c.Operations}
+	}
+	if s.c.Tokens != nil {
+		t = tokens{domain: s.c.Tokens}
+	}
+	signetv1.RegisterRegistrationServiceServer(s.server, r)
+	signetv1.RegisterOperationServiceServer(s.server, o)
+	signetv1.RegisterTokenServiceServer(s.server, t)
 }
 
 // checkPrivileges wants a row for each method, and no row without a method.
@@ -195,6 +224,8 @@ func (s *Server) follow(ctx context.Context) {
 	for _, name := range []string{
 		"", signetv1.SignerService_ServiceDesc.ServiceName,
 		signetv1.CertificateService_ServiceDesc.ServiceName, signetv1.SignatureService_ServiceDesc.ServiceName,
+		signetv1.RegistrationService_ServiceDesc.ServiceName, signetv1.OperationService_ServiceDesc.ServiceName,
+		signetv1.TokenService_ServiceDesc.ServiceName,
 	} {
 		s.health.SetServingStatus(name, status)
 	}

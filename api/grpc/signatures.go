@@ -3,7 +3,6 @@ package grpc
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/signet-hsm/signet/access"
 	"github.com/signet-hsm/signet/api/signetv1"
@@ -47,7 +46,7 @@ func (s signatures) verify(ctx context.Context, p access.Principal, c *signetv1.
 	}
 	return &signetv1.SignatureVerdict{
 		Valid: v.Valid, UserId: v.UserID, RegistrationId: v.ID, RegistrationStatus: statuses[v.Status],
-		SignatureType:     signetv1.SignatureType(signetv1.SignatureType_value["SIGNATURE_TYPE_"+strings.ToUpper(v.Factors.String())]),
+		SignatureType:     signatureType(v.Factors),
 		RemainingAttempts: int32(v.RemainingAttempts), Flags: v.Flags,
 		Application: &signetv1.Application{Name: v.App, Roles: v.Roles},
 	}, nil

@@ -9,11 +9,15 @@
 // (errors.go). As the contract knows neither 403 nor 503, a missing role is 401
 // and an outage is 500 ERROR_INTERNAL_API.
 //
-// Devices call POST /pa/v3/activation/create without credentials: the message is
-// encrypted to an application's master key. Their errors are those of the
-// reference server, which tell no more than the kind of failure.
+// Devices call /pa/v3/... (the protocol) and /api/... (the mobile token API: what
+// there is to decide, and where pushes go) without credentials of ours: a message
+// is encrypted to a key of ours, signed by the registration, or comes with a
+// token. Each handler there checks that first. Errors are those of the reference
+// servers, which tell no more than the kind of failure; each dialect has its table.
 //
-// Handlers parse, call package registration and map its answer; rules live there.
+// A domain that Config leaves out has its routes not mounted.
+//
+// Handlers parse, call a domain and map its answer; rules live there.
 // A violation never repeats an OTP or a signature header.
 //
 // States: none. Owns: nothing. Callers: cmd. Safe for concurrent use.

@@ -1,0 +1,109 @@
+package grpc
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/signet-hsm/signet/access"
+	"github.com/signet-hsm/signet/api/signetv1"
+	"github.com/signet-hsm/signet/operation"
+	"github.com/signet-hsm/signet/tenant"
+)
+
+// Operations is the part of *operation.Ledger that OperationService calls.
+type Operations interface {
+	Create(ctx context.Context, t tenant.ID, p operation.CreateParams) (operation.Operation, error)
+	Get(ctx context.Context, t tenant.ID, apps []string, id string) (operation.Operation, error)
+	Cancel(ctx context.Context, t tenant.ID, p operation.CancelParams) error
+	OfflineQR(ctx context.Context, t tenant.ID, p operation.QRParams) (operation.QR, error)
+	OfflineOTP(ctx context.Context, t tenant.ID, p operation.OTPParams) (operation.OTPVerdict, error)
+}
+
+type operations struct {
+	signetv1.UnimplementedOperationServiceServer
+	domain Operations
+}
+
+func (s operations) CreateOperation(ctx context.Context, req *signetv1.CreateOperationRequest) (*signetv1.CreateOperationResponse, error) {
+	if req.GetOrder() == nil {
+		return nil, missing("order")
+	}
+	op, err := s.create(ctx, principal(ctx), req.GetOrder())
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.CreateOperationResponse{Operation: op}, nil
+}
+
+// create serves one order; a batch call will repeat it.
+func (s operations) create(ctx context.Context, p access.Principal, o *signetv1.OperationOrder) (*signetv1.Operation, error) {
+	op, err := s.domain.Create(ctx, p.Tenant, operation.CreateParams{
+		Apps: p.Apps, UserID: o.GetUserId(), Template: o.GetTemplate(), Language: o.GetLanguage(), ExternalID: o.GetExternalId(),
+		Flag: o.GetFlag(), Parameters: o.GetParameters(), Actor: p.Name,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return operationOf(op), nil
+}
+
+func (s operations) GetOperation(ctx context.Context, req *signetv1.GetOperationRequest) (*signetv1.GetOperationResponse, error) {
+	p := principal(ctx)
+	op, err := s.domain.Get(ctx, p.Tenant, p.Apps, req.GetOperationId())
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.GetOperationResponse{Operation: operationOf(op)}, nil
+}
+
+func (s operations) CancelOperation(ctx context.Context, req *signetv1.CancelOperationRequest) (*signetv1.CancelOperationResponse, error) {
+	p := principal(ctx)
+	err := s.domain.Cancel(ctx, p.Tenant, operation.CancelParams{Apps: p.Apps, ID: req.GetOperationId(), Reason: req.GetReason(), Actor: p.Name})
+	return &signetv1.CancelOperationResponse{}, err
+}
+
+func (s operations) GetOfflineQr(ctx context.Context, req *signetv1.GetOfflineQrRequest) (*signetv1.GetOfflineQrResponse, error) {
+	p := principal(ctx)
+	if req.GetRegistrationId() == "" {
+		return nil, missing("registration_id")
+	}
+	code, err := s.domain.OfflineQR(ctx, p.Tenant, operation.QRParams{Apps: p.Apps, ID: req.GetOperationId(), Registration: req.GetRegistrationId()})
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.GetOfflineQrResponse{Data: code.Data, Nonce: code.Nonce}, nil
+}
+
+func (s operations) VerifyOfflineOtp(ctx context.Context, req *signetv1.VerifyOfflineOtpRequest) (*signetv1.VerifyOfflineOtpResponse, error) {
+	c := req.GetCheck()
+	if c == nil {
+		return nil, missing("check")
+	}
+	p := principal(ctx)
+	v, err := s.domain.OfflineOTP(ctx, p.Tenant, operation.OTPParams{
+		Apps: p.Apps, ID: c.GetOperationId(), OTP: c.GetOtp(), Nonce: c.GetNonce(), Registration: c.GetRegistrationId(), Actor: p.Name,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.VerifyOfflineOtpResponse{Verdict: &signetv1.OtpVerdict{
+		Valid: v.Valid, OperationState: operationState(v.State), UserId: v.UserID, RegistrationId: v.Registration,
+		RegistrationStatus: statuses[v.Status], SignatureType: signatureType(v.Factors),
+		RemainingAttempts: int32(v.RemainingAttempts), Flags: v.Flags,
+		Application: &signetv1.Application{Name: v.App, Roles: v.Roles},
+	}}, nil
+}
+
+func operationState(s operation.State) signetv1.OperationState {
+	return signetv1.OperationState(signetv1.OperationState_value["OPERATION_STATE_"+string(s)])
+}
+
+func operationOf(op operation.Operation) *signetv1.Operation {
+	return &signetv1.Operation{
+		OperationId: op.ID, UserId: op.UserID, ExternalId: op.ExternalID, Flag: op.Flag, Template: op.Template,
+		OperationType: op.Type, Parameters: op.Parameters, State: operationState(op.State), AdditionalData: op.Additional,
+		FailureCount: op.Failures, MaxFailureCount: op.MaxFailures, ProximityOtp: op.ProximityOTP,
+		CreatedAt: timestamppb.New(op.CreatedAt), ExpiresAt: timestamppb.New(op.ExpiresAt),
+	}
+}
