@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/signet-hsm/signet/api/internal/rest"
+	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/operation"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/signature"
@@ -89,7 +90,11 @@ func (h *handlers) authorizeMobile(ctx context.Context, r *rest.Request) (rest.R
 	d := operation.Device{Registration: v.ID, UserID: v.UserID, App: v.App, Flags: v.Flags}
 	switch {
 	case !v.Valid && v.Judged:
-		return rest.Response{}, h.operations.Fail(ctx, t, d, body.Object.ID)
+		// Counted, but nothing is told of the operation: the caller has proven nothing.
+		if err := h.operations.Fail(ctx, t, d, body.Object.ID); fault.KindOf(err) == fault.Unavailable {
+			return rest.Response{}, err
+		}
+		return rest.Response{}, registration.ErrSignature
 	case !v.Valid:
 		return rest.Response{}, registration.ErrSignature
 	}

@@ -88,7 +88,8 @@ func TestMobile_Approve(t *testing.T) {
 	// Wrong resource: the signature does not match, and the operation counts it.
 	a := jane.sign("authorize", "/operation/other", body, pk)
 	require.Equal(t, 401, a.status)
-	require.Equal(t, "OPERATION_FAILED", a.code(t))
+	require.Equal(t, "POWERAUTH_AUTH_FAIL", a.code(t))
+	require.Equal(t, a.body, jane.sign("authorize", "/operation/other", `{"requestObject":{"id":"unknown"}}`, pk).body)
 	// Another's phone can not fail it.
 	require.Equal(t, "INVALID_OPERATION", joe.sign("authorize", "/operation/authorize", body, pk).code(t))
 	require.Equal(t, "POWERAUTH_AUTH_FAIL", jane.sign("authorize", "/operation/authorize", body, signature.Knowledge).code(t))
