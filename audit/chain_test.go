@@ -463,6 +463,20 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	require.NoError(t, <-ended)
 }
 
+// A sealer that was stopped leaves its tenants to the next one at once.
+func TestRunGivesItsLeasesBack(t *testing.T) {
+	t.Parallel()
+	y := newYard(t)
+	y.record(t, alpha, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, y.sealer(t, audit.SealerConfig{Lease: time.Hour}).Run(ctx))
+	y.record(t, alpha, 1)
+	n, err := y.sealer(t, audit.SealerConfig{}).Seal(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+}
+
 func TestSealerConfig(t *testing.T) {
 	t.Parallel()
 	y := newYard(t)

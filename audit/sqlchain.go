@@ -28,6 +28,8 @@ const sqlLease = `update audit_head set holder = $2, held_until = now() + $3::bi
 where tenant_id = $1 and (holder = $2 or held_until <= now())
 returning tenant_id, seq, hash, mark, holder, true`
 
+const sqlRelease = `update audit_head set held_until = now() where holder = $1 and held_until > now()`
+
 // The head moves and the links are written, or neither.
 const sqlAppend = `with moved as (
     update audit_head set seq = $4, hash = $5, mark = $6, held_until = now() + $8::bigint * interval '1 millisecond'

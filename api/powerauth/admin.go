@@ -9,7 +9,6 @@ import (
 	"github.com/signet-hsm/signet/api/powerauth/internal/spec"
 	"github.com/signet-hsm/signet/app"
 	"github.com/signet-hsm/signet/fault"
-	"github.com/signet-hsm/signet/internal/secret"
 	"github.com/signet-hsm/signet/signature"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -25,10 +24,10 @@ type Applications interface {
 	ByKey(ctx context.Context, key [16]byte) (app.Version, error)
 }
 
-// Users is the part of *access.Basic that makes integration users.
+// Users is the part of *access.Basic that makes integration users, for the
+// administrator who asks: the name stands in the audit log.
 type Users interface {
-	Create(ctx context.Context, t tenant.ID, n access.NewCredential) (secret.Bytes, error)
-	Grant(ctx context.Context, t tenant.ID, username, app string) error
+	By(actor string) *access.Basic
 }
 
 // createApplication is PA-ADM-01.
@@ -120,7 +119,7 @@ func (h *handlers) createUser(ctx context.Context, r *rest.Request) (rest.Respon
 	if err != nil {
 		return rest.Response{}, err
 	}
-	password, err := h.users.Create(ctx, r.Principal.Tenant, access.NewCredential{Username: body.Username, Role: access.PAIntegration})
+	password, err := h.users.By(r.Principal.Name).Create(ctx, r.Principal.Tenant, access.NewCredential{Username: body.Username, Role: access.PAIntegration})
 	if err != nil {
 		return rest.Response{}, err
 	}
@@ -133,5 +132,5 @@ func (h *handlers) grantApplication(ctx context.Context, r *rest.Request) (rest.
 	if _, err := h.applications.Get(ctx, r.Principal.Tenant, id); err != nil {
 		return rest.Response{}, err
 	}
-	return done, h.users.Grant(ctx, r.Principal.Tenant, r.Path("username"), id)
+	return done, h.users.By(r.Principal.Name).Grant(ctx, r.Principal.Tenant, r.Path("username"), id)
 }

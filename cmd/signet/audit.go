@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +15,29 @@ import (
 // errAudit is the answer when a log is not what was sealed; what is wrong was
 // printed.
 var errAudit = errors.New("the audit log was changed")
+
+// verifyAudit waits until all that happened so far is chained, then verifies.
+func (d *domains) verifyAudit(t tenant.ID) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		v := audit.Verifier{DB: d.pool, Keys: d.token}
+		for {
+			r, err := v.Verify(ctx, t)
+			switch {
+			case err != nil:
+				return "", err
+			case !r.OK():
+				return "", fmt.Errorf("%w: %d findings", errAudit, r.Bad)
+			case r.Unsealed == 0:
+				return fmt.Sprintf("%d events, %d checkpoints", r.Seq, r.Checkpoints), nil
+			}
+			select {
+			case <-ctx.Done():
+				return "", fmt.Errorf("%d events are not chained yet: %w", r.Unsealed, ctx.Err())
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+}
 
 func auditCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Work with the audit log", Args: noArgs}

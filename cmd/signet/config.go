@@ -19,15 +19,16 @@ import (
 // default; an unknown field refuses to start. Secrets are named, not written:
 // they come from a file or a file descriptor.
 type Config struct {
-	Listen    ListenConfig   `yaml:"listen"`
-	TLS       *TLSConfig     `yaml:"tls"` // may be left out only when all listeners are on loopback
-	Database  DatabaseConfig `yaml:"database"`
-	HSM       HSMConfig      `yaml:"hsm"`
-	CA        CAConfig       `yaml:"ca"`
-	Tenants   []TenantConfig `yaml:"tenants"` // at least one
-	Push      PushConfig     `yaml:"push"`
-	Callbacks CallbackConfig `yaml:"callbacks"`
-	Log       LogConfig      `yaml:"log"`
+	ServiceURL string         `yaml:"service_url"` // where phones find the service, told with an application; empty: the REST listener
+	Listen     ListenConfig   `yaml:"listen"`
+	TLS        *TLSConfig     `yaml:"tls"` // may be left out only when all listeners are on loopback
+	Database   DatabaseConfig `yaml:"database"`
+	HSM        HSMConfig      `yaml:"hsm"`
+	CA         CAConfig       `yaml:"ca"`
+	Tenants    []TenantConfig `yaml:"tenants"` // at least one
+	Push       PushConfig     `yaml:"push"`
+	Callbacks  CallbackConfig `yaml:"callbacks"`
+	Log        LogConfig      `yaml:"log"`
 }
 
 // ListenConfig names the addresses, each host:port.
@@ -131,6 +132,9 @@ func (c *Config) Validate() error {
 		if ip := net.ParseIP(host); l.name != "listen.ops" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 			loopback = false
 		}
+	}
+	if u, err := url.Parse(c.ServiceURL); c.ServiceURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+		bad("service_url: %q is not an http or https URL", c.ServiceURL)
 	}
 	switch {
 	case c.TLS == nil && !loopback:

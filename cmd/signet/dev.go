@@ -74,6 +74,7 @@ func (h devHome) ca() string              { return h.path("ca") }
 func (h devHome) chain() string           { return filepath.Join(h.ca(), ceremony.ChainFile) }
 func (h devHome) root() string            { return filepath.Join(h.ca(), ceremony.RootFile) }
 func (h devHome) env() string             { return h.path("dev.env") }
+func (h devHome) pushes() string          { return h.path("pushes.jsonl") }
 func (h devHome) fresh() string           { return h.path("first-start") }
 
 func runDev(ctx context.Context, o devOptions, out io.Writer) (err error) {
@@ -130,7 +131,7 @@ func runDev(ctx context.Context, o devOptions, out io.Writer) (err error) {
 			PIN: conf.SecretSource{File: filepath.Join(token.Dir, "pin")},
 		},
 		CA:        CAConfig{IssuerChain: home.chain()},
-		Push:      PushConfig{Record: home.path("pushes.jsonl")},
+		Push:      PushConfig{Record: home.pushes()},
 		Callbacks: CallbackConfig{Allow: []string{"127.0.0.0/8", "::1/128"}, AllowHTTP: true},
 		Tenants:   []TenantConfig{{ID: devTenant, Issuer: devIssuer, Audience: devAudience, JWKSFile: idp.JWKSFile}},
 	}}
@@ -300,7 +301,10 @@ func (h devHome) writeEnv(ctx context.Context, d *domains, idp *devIDP, n *node)
 		}
 		return c.Username + ":" + string(c.Password.Reveal()), nil
 	}
-	e := &devEnv{rest: "http://" + n.restAddr(), grpc: n.grpcAddr(), file: h.env(), rootFile: h.root()}
+	e := &devEnv{
+		rest: "http://" + n.restAddr(), grpc: n.grpcAddr(), file: h.env(), rootFile: h.root(),
+		pushFile: h.pushes(), verifyAudit: d.verifyAudit(t),
+	}
 	if e.paAdmin, err = password(made.Admin, "SIGNET_PA_ADMIN"); err != nil {
 		return nil, err
 	}
@@ -353,6 +357,9 @@ type devEnv struct {
 	appKey                [16]byte
 	appSecret             secret.Bytes
 	masterPublic          []byte
+
+	pushFile    string                                // where pushes are recorded
+	verifyAudit func(context.Context) (string, error) // of the demo tenant
 }
 
 // hints prints lines that work when pasted; the secrets stay in dev.env.

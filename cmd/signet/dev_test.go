@@ -94,7 +94,7 @@ func requireGoodTour(t *testing.T, out string) {
 	t.Helper()
 	require.Contains(t, out, "every line good")
 	require.NotContains(t, out, "BAD")
-	require.Equal(t, 12, strings.Count(out, "\n  good "), out)
+	require.Equal(t, 18, strings.Count(out, "\n  good "), out)
 }
 
 // postmaster is the pid of the private cluster's server, 0 when there is none.

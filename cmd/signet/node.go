@@ -108,6 +108,7 @@ func (p *process) newNode(ctx context.Context, d *domains) (_ *node, err error) 
 	}
 	grpcConfig := grpc.Config{
 		Authority: n.authority, Verifier: d.registrar, Realms: d.realms, Basic: d.basic,
+		Registrations: d.registrar, Operations: d.ledger, Tokens: d.tokens,
 		Ready: n.readiness.Ready, Logger: p.log, Metrics: p.registry,
 	}
 	if tlsConfig != nil {
@@ -165,7 +166,9 @@ func (n *node) dialects() ([]api.Part, error) {
 		return nil, err
 	}
 	pa, err := powerauth.New(powerauth.Config{
-		Registrations: n.d.registrar, Basic: n.d.basic, Logger: n.p.log, Metrics: n.p.registry,
+		Registrations: n.d.registrar, Basic: n.d.basic, Applications: n.d.apps, ServiceURL: n.serviceURL(), Users: n.d.basic,
+		Audit: n.d.audit, Operations: n.d.ledger, Tokens: n.d.tokens, Push: n.d.pushes, Callbacks: n.d.callbacks,
+		Logger: n.p.log, Metrics: n.p.registry,
 	})
 	return []api.Part{a, pa}, err
 }
@@ -190,6 +193,19 @@ func (n *node) watch() (err error) {
 		}},
 	)
 	return err
+}
+
+// serviceURL is where phones find the service: what the operator says, else the
+// listener's own address.
+func (n *node) serviceURL() string {
+	switch {
+	case n.p.cfg.ServiceURL != "":
+		return n.p.cfg.ServiceURL
+	case n.p.cfg.TLS != nil:
+		return "https://" + n.restAddr()
+	default:
+		return "http://" + n.restAddr()
+	}
 }
 
 func (n *node) restAddr() string { return n.restListener.Addr().String() }

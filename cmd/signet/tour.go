@@ -61,8 +61,14 @@ func (e *devEnv) tour(ctx context.Context, out io.Writer) error {
 		{"signature verified over REST", t.verifyREST},
 		{"the same signature replayed: refused", t.replay},
 		{"next signature verified over gRPC", t.verifyGRPC},
+		{"token made by the phone, its digest verified", t.verifyToken},
+		{"operation listed, shown and approved online", t.approveOnline},
+		{"operation approved offline: QR code and OTP", t.approveOffline},
+		{"registration blocked and unblocked", t.blockAndUnblock},
+		{"pushes of both operations recorded", t.pushesRecorded},
 		{"five wrong signatures: refused, then BLOCKED", t.fiveWrong},
 		{"a good signature after that: refused", t.refusedWhenBlocked},
+		{"audit chain computed anew and compared with the HSM's signature", t.auditChain},
 	} {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -77,7 +83,7 @@ func (e *devEnv) tour(ctx context.Context, out io.Writer) error {
 			mark, detail = "BAD ", err.Error()
 			bad++
 		}
-		fmt.Fprintf(out, "  %s %8.1f ms  %-58s %s\n", mark, float64(took.Microseconds())/1000, stop.title, detail)
+		fmt.Fprintf(out, "  %s %8.1f ms  %-63s %s\n", mark, float64(took.Microseconds())/1000, stop.title, detail)
 		if err != nil {
 			break // what follows stands on it
 		}
@@ -95,8 +101,11 @@ type tour struct {
 	http *http.Client
 	grpc *grpc.ClientConn
 
+	user         string
 	registration string
 	qr           string
+	token        powerauth.Token
+	operations   []string // ids
 	device       *powerauth.Device
 	fingerprint  string
 	replayed     verifyBody
@@ -241,8 +250,9 @@ func (t *tour) issueCertificate(ctx context.Context) (string, error) {
 
 func (t *tour) createRegistration(ctx context.Context) (string, error) {
 	var res struct{ RegistrationID, ActivationQRCodeData string }
+	t.user = "tour-" + rand.Text()[:8]
 	err := t.call(ctx, t.basic, "POST", "/v2/registrations", http.StatusOK,
-		map[string]any{"userId": "tour-" + rand.Text()[:8], "appId": devApp}, &res)
+		map[string]any{"userId": t.user, "appId": devApp}, &res)
 	t.registration, t.qr = res.RegistrationID, res.ActivationQRCodeData
 	code, _, _ := strings.Cut(t.qr, "#")
 	return "activation code " + code, err
