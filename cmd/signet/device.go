@@ -54,7 +54,10 @@ func loadPhone(path string) (*phone, *powerauth.Device, error) {
 // used once must never be used again.
 func (p *phone) save(d *powerauth.Device) error {
 	var err error
-	if p.Activation, err = d.Export(); err != nil {
+	switch p.Activation, err = d.Export(); {
+	case errors.Is(err, powerauth.ErrNotActive): // it removed itself: no phone is left
+		return os.Remove(p.path)
+	case err != nil:
 		return err
 	}
 	return writeJSON(p.path, p, 0o600)
