@@ -481,7 +481,9 @@ func TestSealerConfig(t *testing.T) {
 	t.Parallel()
 	y := newYard(t)
 	for _, c := range []audit.SealerConfig{
-		{}, {DB: y.db}, {DB: y.db, Keys: y.hsm, Grace: -1},
+		{},
+		{DB: y.db},
+		{DB: y.db, Keys: y.hsm, Grace: -1},
 		{DB: y.db, Keys: y.hsm, Key: hsm.Ref{Tenant: "_system", Role: hsm.RoleSigner, Name: "audit"}},
 		{DB: y.db, Keys: y.hsm, Key: hsm.Ref{Tenant: "alpha", Role: hsm.RoleAudit, Name: "audit"}},
 	} {
