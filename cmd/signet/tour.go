@@ -107,7 +107,6 @@ type tour struct {
 	token        powerauth.Token
 	operations   []string // ids
 	device       *powerauth.Device
-	fingerprint  string
 	replayed     verifyBody
 }
 
