@@ -95,7 +95,7 @@ type otpCheck struct {
 	data   [][]byte // what the device may have signed
 	digits string   // XXXXXXXX-XXXXXXXX
 	actor  string
-	mark   []byte // in the row while the outcome is open; nil when nothing will be judged
+	mark   []byte // in the row while the outcome is open
 }
 
 // decider is the registration if it belongs to the operation, in any state.
@@ -110,9 +110,6 @@ func (l *Ledger) decider(ctx context.Context, row *record, p OTPParams) (registr
 // begin leaves the mark of this OTP in the row before anything is consumed. A
 // mark that is there already is a check without a known outcome.
 func (l *Ledger) begin(ctx context.Context, c *otpCheck) (won bool, err error) {
-	if c.device.State != registration.StateActive {
-		return true, nil // will not be judged
-	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%s|%s|%s|%x", c.row.id, c.device.ID, c.digits, c.nonce)
 	c.mark = h.Sum(nil)
@@ -144,11 +141,9 @@ func (l *Ledger) conclude(ctx context.Context, c *otpCheck) (OTPVerdict, error) 
 	case !slices.Contains(c.row.types, verdict.Factors): // knowledge, where only biometry is allowed
 		reason = failFactors
 	}
-	state := c.row.state
-	if c.mark != nil {
-		if state, err = l.settle(ctx, c, verdict, reason); err != nil {
-			return OTPVerdict{}, err
-		}
+	state, err := l.settle(ctx, c, verdict, reason)
+	if err != nil {
+		return OTPVerdict{}, err
 	}
 	roles := verdict.Roles
 	if !verdict.Judged {

@@ -76,7 +76,7 @@ func (r *Registrar) living(ctx context.Context, t tenant.ID, visible []string, i
 		return nil, err
 	}
 	if row.expired(r.now()) {
-		if err := r.expire(ctx, row); err != nil {
+		if _, err := r.expire(ctx, row); err != nil {
 			return nil, err
 		}
 		if row, err = r.find(ctx, t, visible, id); err != nil {

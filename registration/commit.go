@@ -43,10 +43,11 @@ func (r *Registrar) commit(ctx context.Context, t tenant.ID, p CommitParams, gue
 		return false, err
 	}
 	if row.expired(r.now()) {
-		if err := r.expire(ctx, row); err != nil {
-			return false, err
+		won, err := r.expire(ctx, row)
+		if err == nil && won {
+			err = ErrChange
 		}
-		return false, ErrChange
+		return false, err
 	}
 	if row.state != StatePendingCommit {
 		return false, ErrChange

@@ -131,7 +131,8 @@ func (r *Registrar) noneInProgress(ctx context.Context, t tenant.ID, p CreatePar
 	case err != nil:
 		return err
 	case row.expired(r.now()):
-		return r.expire(ctx, row)
+		_, err = r.expire(ctx, row)
+		return err // whoever won against it: the unique index decides
 	}
 	return ErrNotAllowed
 }

@@ -29,8 +29,12 @@ func (r *Registrar) exchange(ctx context.Context, x *exchange) (signature.Encryp
 		case err != nil:
 			return none, err
 		case row.expired(r.now()):
-			if err := r.expire(ctx, row); err != nil {
+			won, err := r.expire(ctx, row)
+			if err != nil {
 				return none, err
+			}
+			if !won {
+				continue
 			}
 			return none, ErrExpired
 		}

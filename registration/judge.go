@@ -25,6 +25,7 @@ type judgement struct {
 	outcome string
 	next    *standing // what to store; nil: only the event
 	offset  int       // counters skipped, of a match
+	lost    bool      // the registration changed while it was judged: read again
 }
 
 // judge decides; it reads caches and computes, and holds no lock.
@@ -94,8 +95,9 @@ func (r *Registrar) judgeInactive(ctx context.Context, j *judgement) error {
 	h := j.hot
 	j.verdict.Status, j.outcome = h.state, outcomeState
 	if h.state.inProgress() && !r.now().Before(h.expiresAt) {
-		j.verdict.Status = StateRemoved
-		return r.expire(ctx, h.record())
+		won, err := r.expire(ctx, h.record())
+		j.verdict.Status, j.lost = StateRemoved, !won
+		return err
 	}
 	return nil
 }

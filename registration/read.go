@@ -2,6 +2,7 @@ package registration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -46,7 +47,7 @@ func (r *Registrar) get(ctx context.Context, t tenant.ID, visible []string, id s
 		return Registration{}, err
 	}
 	if row.expired(r.now()) {
-		if err := r.expire(ctx, row); err != nil {
+		if _, err := r.expire(ctx, row); err != nil {
 			return Registration{}, err
 		}
 		if row, err = r.find(ctx, t, visible, id); err != nil {
@@ -99,10 +100,19 @@ func (r *Registrar) list(ctx context.Context, t tenant.ID, visible []string, use
 	list := make([]Registration, 0, len(found))
 	for _, row := range found {
 		if row.expired(r.now()) {
-			if err := r.expire(ctx, row); err != nil {
+			won, err := r.expire(ctx, row)
+			if err != nil {
 				return nil, err
 			}
-			continue
+			if !won {
+				row, err = r.find(ctx, t, visible, row.id.String())
+			}
+			switch {
+			case won, errors.Is(err, ErrNotFound), err == nil && row.state == StateRemoved:
+				continue
+			case err != nil:
+				return nil, err
+			}
 		}
 		reg, err := row.view()
 		if err != nil {

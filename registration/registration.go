@@ -184,22 +184,22 @@ func (r *Registrar) transit(ctx context.Context, sql string, args []any, e audit
 	return won, nil
 }
 
-// expire writes REMOVED for a registration that was in progress for too long.
-// Losing the race is fine: whoever won has changed it, and the caller reads again
-// or answers what is true either way.
-func (r *Registrar) expire(ctx context.Context, row *record) error {
+// expire writes REMOVED for a registration that was in progress for too long. It
+// reports false when the registration was changed since it was read: a commit may
+// have won, so the caller has to read again before it says REMOVED.
+func (r *Registrar) expire(ctx context.Context, row *record) (won bool, err error) {
 	now := r.clock()
-	won, err := r.transit(ctx, sqlSettle, []any{
+	won, err = r.transit(ctx, sqlSettle, []any{
 		row.tenant.String(), row.id, row.revision, StateRemoved, row.failed, now,
 	}, row.event(now, "registration.expire", "system", "expired"), row.told(StateRemoved, ""))
 	if err != nil {
-		return fmt.Errorf("expire: %w", err)
+		return false, fmt.Errorf("expire: %w", err)
 	}
 	if won {
 		r.log.LogAttrs(ctx, slog.LevelInfo, "registration expired",
 			slog.String("tenant", row.tenant.String()), slog.String("registration", row.id.String()))
 	}
-	return nil
+	return won, nil
 }
 
 func privateField(t tenant.ID, id uuid.UUID) envelope.Field {

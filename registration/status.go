@@ -39,6 +39,25 @@ var stateBytes = map[State]byte{
 	StateCreated: 1, StatePendingCommit: 2, StateActive: 3, StateBlocked: 4, StateRemoved: 5,
 }
 
+// settled reads a registration after its lazy expiry. A phone that is told REMOVED
+// wipes itself, so that is said only when it was written.
+func (r *Registrar) settled(ctx context.Context, id uuid.UUID) (*hot, error) {
+	for ; ; r.metrics.retries.Inc() {
+		h, err := r.readAnywhere(ctx, id)
+		if err != nil || h == nil || !h.state.inProgress() || r.now().Before(h.expiresAt) {
+			return h, err
+		}
+		won, err := r.expire(ctx, h.record())
+		if err != nil {
+			return nil, err
+		}
+		if won {
+			h.state = StateRemoved
+			return h, nil
+		}
+	}
+}
+
 func (r *Registrar) status(ctx context.Context, id string, challenge *[16]byte) (StatusAnswer, error) {
 	var a StatusAnswer
 	_, _ = rand.Read(a.Blob[:])
@@ -50,18 +69,12 @@ func (r *Registrar) status(ctx context.Context, id string, challenge *[16]byte) 
 	if !ok {
 		return a, nil
 	}
-	h, err := r.readAnywhere(ctx, key)
+	h, err := r.settled(ctx, key)
 	if err != nil {
 		return StatusAnswer{}, err
 	}
 	if h == nil || h.sealed == nil {
 		return a, nil
-	}
-	if h.state.inProgress() && !r.now().Before(h.expiresAt) {
-		if err := r.expire(ctx, h.record()); err != nil {
-			return StatusAnswer{}, err
-		}
-		h.state = StateRemoved
 	}
 	keys, err := r.keysOf(ctx, h.tenant, h.id, h.sealed)
 	if err != nil {

@@ -37,7 +37,7 @@ func (r *Registrar) Sweep(ctx context.Context) (more bool, err error) {
 	// Nodes that read the same batch start at different ends of it.
 	rand.Shuffle(len(stale), func(i, j int) { stale[i], stale[j] = stale[j], stale[i] })
 	for _, row := range stale {
-		if err := r.expire(ctx, row); err != nil {
+		if _, err := r.expire(ctx, row); err != nil {
 			return false, fmt.Errorf("registration: sweep: %w", err)
 		}
 	}

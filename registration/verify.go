@@ -117,6 +117,9 @@ func (r *Registrar) decide(ctx context.Context, t tenant.ID, id uuid.UUID, a *at
 		if err := r.judge(ctx, &j); err != nil {
 			return Verdict{}, "", err
 		}
+		if j.lost {
+			continue
+		}
 		won, err := r.settle(ctx, &j)
 		if err != nil {
 			return Verdict{}, "", err

@@ -91,8 +91,9 @@ func (h *handlers) authorizeMobile(ctx context.Context, r *rest.Request) (rest.R
 	switch {
 	case !v.Valid && v.Judged:
 		// Counted, but nothing is told of the operation: the caller has proven nothing.
-		if err := h.operations.Fail(ctx, t, d, body.Object.ID); fault.KindOf(err) == fault.Unavailable {
-			return rest.Response{}, err
+		err := h.operations.Fail(ctx, t, d, body.Object.ID)
+		if k := fault.KindOf(err); err != nil && (k == fault.Unavailable || k == fault.Internal) {
+			return rest.Response{}, err // not counted: that must not pass unseen
 		}
 		return rest.Response{}, registration.ErrSignature
 	case !v.Valid:

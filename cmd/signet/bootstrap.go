@@ -21,6 +21,7 @@ type bootstrapParams struct {
 	Tenant tenant.ID
 	App    string
 	Actor  string
+	Reset  bool // give credentials that are there already a new secret
 }
 
 // credential is a user with the secret that is shown once.
@@ -30,10 +31,7 @@ type credential struct {
 }
 
 // bootstrapped is what bootstrap found or made.
-type bootstrapped struct {
-	Version      app.Version // zero when the application was there already
-	Admin, Integ credential
-}
+type bootstrapped struct{ Admin, Integ credential }
 
 // ensureKeys makes the installation's own keys unless they are there: the
 // key-encryption key and the one that signs the audit log.
@@ -62,17 +60,15 @@ func (p *process) ensureKeys(ctx context.Context, t *hsm.Token) error {
 }
 
 // bootstrap makes what no API can make because it is needed to call one: the
-// tenant, an application and its two credentials. What is there stays.
+// tenant, an application and its two credentials. What is there stays. On an
+// error it returns what it made until then: secrets are told once.
 func (d *domains) bootstrap(ctx context.Context, b bootstrapParams) (bootstrapped, error) {
 	var out bootstrapped
 	if err := tenant.Ensure(ctx, d.pool, b.Tenant); err != nil {
 		return out, err
 	}
-	_, version, err := d.apps.Create(ctx, b.Tenant, app.CreateParams{ID: b.App, Roles: []string{}, Actor: b.Actor})
-	switch {
-	case err == nil:
-		out.Version = version
-	case !errors.Is(err, app.ErrExists):
+	_, _, err := d.apps.Create(ctx, b.Tenant, app.CreateParams{ID: b.App, Roles: []string{}, Actor: b.Actor})
+	if err != nil && !errors.Is(err, app.ErrExists) {
 		return out, fmt.Errorf("application %s: %w", b.App, err)
 	}
 	for _, c := range []struct {
@@ -81,12 +77,19 @@ func (d *domains) bootstrap(ctx context.Context, b bootstrapParams) (bootstrappe
 		role access.Privilege
 		apps []string
 	}{
-		{&out.Admin, b.Tenant.String() + "-admin", access.PAAdmin, nil},
-		{&out.Integ, b.Tenant.String() + "-" + b.App, access.PAIntegration, []string{b.App}},
+		// No tenant's name holds a slash, so that these names never meet.
+		{&out.Admin, b.Tenant.String() + "/admin", access.PAAdmin, nil},
+		{&out.Integ, b.Tenant.String() + "/app/" + b.App, access.PAIntegration, []string{b.App}},
 	} {
 		c.into.Username = c.name
 		c.into.Password, err = d.basic.Create(ctx, b.Tenant, access.NewCredential{Username: c.name, Role: c.role, Apps: c.apps})
-		if err != nil && !errors.Is(err, access.ErrUserExists) {
+		if errors.Is(err, access.ErrUserExists) {
+			c.into.Password, err = secret.Bytes{}, nil
+			if b.Reset {
+				c.into.Password, err = d.basic.Reset(ctx, b.Tenant, c.name)
+			}
+		}
+		if err != nil {
 			return out, fmt.Errorf("credential %s: %w", c.name, err)
 		}
 	}
@@ -95,6 +98,7 @@ func (d *domains) bootstrap(ctx context.Context, b bootstrapParams) (bootstrappe
 
 func bootstrapCommand() *cobra.Command {
 	var config, tenantName, appID, out string
+	var reset bool
 	cmd := &cobra.Command{
 		Use:   "bootstrap",
 		Short: "Make the installation's own keys, a tenant, a PowerAuth application and its credentials, once",
@@ -111,13 +115,17 @@ the file --out (created, mode 0600), never to the terminal.`,
 			if err != nil {
 				return usageError{fmt.Errorf("--tenant: %w", err)}
 			}
-			return p.runBootstrap(cmd.Context(), bootstrapParams{Tenant: id, App: appID, Actor: "bootstrap"}, out)
+			if !sourceable(appID) {
+				return usageError{errors.New("--app: the name has characters that a shell would take for its own")}
+			}
+			return p.runBootstrap(cmd.Context(), bootstrapParams{Tenant: id, App: appID, Actor: "bootstrap", Reset: reset}, out)
 		},
 	}
 	configFlag(cmd, &config)
 	cmd.Flags().StringVar(&tenantName, "tenant", "", "tenant to make")
 	cmd.Flags().StringVar(&appID, "app", "", "PowerAuth application to make")
 	cmd.Flags().StringVar(&out, "out", "", "file for the new secrets; must not exist")
+	cmd.Flags().BoolVar(&reset, "reset", false, "give the two credentials new secrets when they are there already")
 	for _, f := range []string{"tenant", "app", "out"} {
 		_ = cmd.MarkFlagRequired(f)
 	}
@@ -130,9 +138,10 @@ func (p *process) runBootstrap(ctx context.Context, b bootstrapParams, out strin
 	if err != nil {
 		return err
 	}
+	told := false
 	defer func() {
-		err = errors.Join(err, f.Close())
-		if err != nil {
+		err = errors.Join(err, f.Sync(), f.Close())
+		if err != nil && !told { // a file that holds a secret stays, whatever happened
 			_ = os.Remove(out)
 		}
 	}()
@@ -150,25 +159,31 @@ func (p *process) runBootstrap(ctx context.Context, b bootstrapParams, out strin
 	}
 	defer d.close()
 	made, err := d.bootstrap(ctx, b)
-	if err != nil {
+	w := &envWriter{w: f}
+	w.line("SIGNET_TENANT", b.Tenant.String())
+	w.line("SIGNET_PA_APP_ID", b.App)
+	for _, c := range []struct {
+		key string
+		credential
+	}{{"SIGNET_PA_ADMIN", made.Admin}, {"SIGNET_PA_APP", made.Integ}} {
+		if c.Password.Len() > 0 {
+			told = true
+			w.line(c.key, c.Username+":"+string(c.Password.Reveal()))
+		}
+	}
+	if err := errors.Join(err, w.err); err != nil {
 		return err
 	}
 	application, err := d.apps.Get(ctx, b.Tenant, b.App)
 	if err != nil {
 		return err
 	}
-	w := &envWriter{w: f}
-	w.line("SIGNET_TENANT", b.Tenant.String())
-	w.line("SIGNET_PA_APP_ID", b.App)
+	versions, err := d.apps.Versions(ctx, b.Tenant, b.App)
+	if err != nil {
+		return err
+	}
 	w.line("SIGNET_PA_MASTER_PUBLIC_KEY", base64Text(application.MasterPublic))
-	if made.Version.Secret.Len() > 0 {
-		w.line("SIGNET_PA_APP_KEY", base64Text(made.Version.Key[:]))
-		w.line("SIGNET_PA_APP_SECRET", string(made.Version.Secret.Reveal()))
-	}
-	for name, c := range map[string]credential{"SIGNET_PA_ADMIN": made.Admin, "SIGNET_PA_APP": made.Integ} {
-		if c.Password.Len() > 0 {
-			w.line(name, c.Username+":"+string(c.Password.Reveal()))
-		}
-	}
+	w.line("SIGNET_PA_APP_KEY", base64Text(versions[0].Key[:]))
+	w.line("SIGNET_PA_APP_SECRET", string(versions[0].Secret.Reveal()))
 	return w.err
 }

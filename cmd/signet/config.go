@@ -136,6 +136,9 @@ func (c *Config) Validate() error {
 	if u, err := url.Parse(c.ServiceURL); c.ServiceURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
 		bad("service_url: %q is not an http or https URL", c.ServiceURL)
 	}
+	if c.Listen.Ops == "" && !loopback {
+		bad("listen.ops: needed, since REST is reachable from outside this machine and metrics are not for everyone")
+	}
 	switch {
 	case c.TLS == nil && !loopback:
 		bad("tls: needed, since a listener is reachable from outside this machine")
@@ -149,6 +152,8 @@ func (c *Config) Validate() error {
 		bad("database.url: a postgres:// URL is needed") // the URL is not repeated: it may hold a password
 	} else if _, has := u.User.Password(); has || u.Query().Has("password") {
 		bad("database.url: must not hold a password; use database.password")
+	} else if !localDatabase(u) && u.Query().Get("sslmode") != "verify-full" {
+		bad("database.url: sslmode=verify-full is needed to a server on another machine")
 	}
 	if c.Database.MaxConns < 0 {
 		bad("database.max_conns: must not be negative")
@@ -217,6 +222,16 @@ func (c *Config) Validate() error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// localDatabase reports whether no network lies between us and the server.
+func localDatabase(u *url.URL) bool {
+	host := u.Hostname()
+	if h := u.Query().Get("host"); h != "" {
+		host = h
+	}
+	ip := net.ParseIP(host)
+	return host == "" || strings.HasPrefix(host, "/") || host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // checkFiles reports files that Validate could only see the names of.

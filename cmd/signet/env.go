@@ -22,11 +22,16 @@ func (e *envWriter) line(key, value string) {
 	if e.err != nil {
 		return
 	}
-	if strings.ContainsAny(value, " \t\r\n'\"`$\\;&|<>()*?[]#~!{}") {
+	if !sourceable(value) {
 		e.err = fmt.Errorf("the value of %s can not stand in a file to source", key)
 		return
 	}
 	_, e.err = fmt.Fprintf(e.w, "%s=%s\n", key, value)
+}
+
+// sourceable reports whether a shell takes value as it is.
+func sourceable(value string) bool {
+	return !strings.ContainsAny(value, " \t\r\n'\"`$\\;&|<>()*?[]#~!{}")
 }
 
 // readEnv reads what envWriter wrote; a missing file is empty.

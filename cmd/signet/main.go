@@ -25,6 +25,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends what does not end by itself
 	root := newRoot()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)

@@ -80,6 +80,9 @@ func newSite(t *testing.T) *site {
 	s.verb(t, 1, "bootstrap", "--tenant", "demo", "--app", "bank", "--out", s.path("bank.env")) // the file exists
 	s.env, err = readEnv(s.path("bank.env"))
 	require.NoError(t, err)
+	require.Len(t, s.env, 7)
+	s.verb(t, 2, "bootstrap", "--tenant", "demo", "--app", "My Bank", "--out", s.path("blank.env"))
+	require.NoFileExists(t, s.path("blank.env"))
 	return s
 }
 
@@ -264,6 +267,34 @@ func TestAuditVerifyFindsAChange(t *testing.T) {
 	require.Equal(t, 1, bad.wait(t), bad.out)
 	require.Regexp(t, fmt.Sprintf(`BAD  demo: .* %d findings`, tag.RowsAffected()), bad.out.String())
 	require.Contains(t, bad.out.String(), "the audit log was changed")
+}
+
+// A second bootstrap changes nothing unless it is asked to.
+func TestBootstrapAgain(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	read := func(out string, more ...string) map[string]string {
+		t.Helper()
+		s.verb(t, 0, append([]string{"bootstrap", "--tenant", "demo", "--app", "bank", "--out", s.path(out)}, more...)...)
+		env, err := readEnv(s.path(out))
+		require.NoError(t, err)
+		return env
+	}
+	again := read("again.env")
+	require.NotContains(t, again, "SIGNET_PA_APP")
+	require.Equal(t, s.env["SIGNET_PA_APP_SECRET"], again["SIGNET_PA_APP_SECRET"])
+	reset := read("reset.env", "--reset")
+	require.NotEqual(t, s.env["SIGNET_PA_APP"], reset["SIGNET_PA_APP"])
+	require.NotEmpty(t, reset["SIGNET_PA_ADMIN"])
+
+	n := s.serve(t)
+	status, err := n.call(t.Context(), "GET", "/v2/registrations?userId=x", nil, nil) // the old secret
+	require.NoError(t, err)
+	require.Equal(t, 401, status)
+	s.env = reset
+	status, err = n.call(t.Context(), "GET", "/v2/registrations?userId=x", nil, nil)
+	require.NoError(t, err)
+	require.Equal(t, 200, status)
 }
 
 // While the database is out there is no verdict, and after it came back the

@@ -89,6 +89,11 @@ func poolConfig(url string, o Options) (*pgxpool.Config, error) {
 		o.AppName = "signet"
 	}
 	set("application_name", o.AppName)
+	// A verdict is answered after it is durable, whatever the server's default is.
+	// A URL may ask for more (remote_apply), not for less.
+	if p["synchronous_commit"] != "remote_apply" {
+		p["synchronous_commit"] = "on"
+	}
 	set("timezone", "UTC")
 	set("statement_timeout", millis(o.StatementTimeout, 10*time.Second))
 	set("idle_in_transaction_session_timeout", millis(o.IdleInTxTimeout, 10*time.Second))
