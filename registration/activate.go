@@ -135,7 +135,7 @@ func (k *applicationKeys) open(ctx context.Context, p signature.EnvelopeParams, 
 	if k.key == nil || k.id != c.TemporaryKeyID {
 		var err error
 		if c.TemporaryKeyID == "" {
-			k.key, err = k.r.apps.MasterOf(ctx, k.version)
+			k.key, err = k.r.deviceMaster(ctx, k.version)
 		} else {
 			k.key, err = k.r.temporaryKey(ctx, k.version, uuid.NullUUID{}, c.TemporaryKeyID)
 		}

@@ -63,7 +63,7 @@ func (r *Registrar) Authenticate(ctx context.Context, req SignedRequest, uriID s
 	}
 	v, err := r.Verify(ctx, version.Tenant, VerifyRequest{
 		Apps: []string{version.App}, Header: req.Header, Method: req.Method, URIID: uriID,
-		Body: req.Body, Query: req.Query, Actor: "device",
+		Body: req.Body, Query: req.Query, Actor: actorDevice,
 	})
 	switch {
 	case err != nil:

@@ -106,3 +106,6 @@ func unique(flags []string) []string {
 	}
 	return out
 }
+
+// actorDevice stands in the audit log where a phone acted for itself.
+const actorDevice = "device"

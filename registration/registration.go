@@ -96,6 +96,7 @@ func (c Config) Validate() error {
 
 // Registrar makes, changes and verifies registrations.
 type Registrar struct {
+	gate     gate // devices at the HSM
 	db       DB
 	apps     *app.Registry
 	envelope *envelope.Keyring
@@ -136,7 +137,8 @@ func New(c Config) (*Registrar, error) {
 		return nil, err
 	}
 	return &Registrar{
-		db: c.DB, apps: c.Apps, envelope: c.Envelope, audit: c.Audit, outbox: c.Outbox,
+		gate: make(gate, runtime.GOMAXPROCS(0)), // half of the sessions that hsm opens by default
+		db:   c.DB, apps: c.Apps, envelope: c.Envelope, audit: c.Audit, outbox: c.Outbox,
 		provider: c.Custom, vaultBio: c.VaultBiometry, validity: c.Validity, now: c.Now, log: c.Logger, metrics: m,
 		keys:    newKeyCache(c.CacheSize, m),
 		hashing: make(chan struct{}, runtime.GOMAXPROCS(0)),

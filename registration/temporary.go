@@ -125,7 +125,7 @@ func (r *Registrar) temporaryOwner(ctx context.Context, v app.Version, activatio
 		if !token.verify(secret) {
 			return none, nil, fmt.Errorf("%w: wrong MAC", ErrTemporaryKey)
 		}
-		master, err := r.apps.MasterOf(ctx, v)
+		master, err := r.deviceMaster(ctx, v)
 		return none, master.Sign, err
 	}
 	id, ok := parseID(activation)
