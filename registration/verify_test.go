@@ -223,6 +223,12 @@ func TestPAAUTH01_UnknownIsUniform(t *testing.T) {
 	require.Equal(t, map[string]int{"activation_unknown": 2}, outcomes(w.events(alpha, d.id, "registration.verify")))
 	require.Equal(t, map[string]int{"activation_unknown": 1}, outcomes(w.events(alpha, twin.id, "registration.verify")))
 	require.Empty(t, w.events(beta, twin.id, "registration.verify"))
+
+	// A device that asks for itself has shown nothing: no record of its guesses.
+	guess := d.signAt(d.ctr, signature.Possession)
+	guess.Header.ActivationID, guess.Actor = "5d1f4b7e-0c57-4d0e-8d0a-1c0f5c3a2b11", "device"
+	require.Equal(t, registration.StateRemoved, d.verify(guess).Status)
+	require.Empty(t, w.events(alpha, guess.Header.ActivationID, "registration.verify"))
 }
 
 func TestPAAUTH01_ExpiredWhileInProgress(t *testing.T) {
