@@ -64,8 +64,8 @@ func (e *devEnv) tour(ctx context.Context, out io.Writer) error {
 		{"token made by the phone, its digest verified", t.verifyToken},
 		{"operation listed, shown and approved online", t.approveOnline},
 		{"operation approved offline: QR code and OTP", t.approveOffline},
+		{"pushes of both operations recorded", t.pushesRecorded}, // before the block: a blocked phone gets none
 		{"registration blocked and unblocked", t.blockAndUnblock},
-		{"pushes of both operations recorded", t.pushesRecorded},
 		{"five wrong signatures: refused, then BLOCKED", t.fiveWrong},
 		{"a good signature after that: refused", t.refusedWhenBlocked},
 		{"audit chain computed anew and compared with the HSM's signature", t.auditChain},
