@@ -40,7 +40,7 @@ func FuzzQRCode(f *testing.F) {
 	f.Add("\n\n", "\\\n")
 	f.Fuzz(func(t *testing.T, title, message string) {
 		if !printable(title) || !printable(message) {
-			t.Skip()
+			return // refused before it gets here
 		}
 		q := qrCode{id: "id", title: title, message: message, data: "A2", flags: "BX"}
 		lines := strings.Split(string(q.unsigned(keyPersonalized)), "\n")
