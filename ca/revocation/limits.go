@@ -1,0 +1,4 @@
+package revocation
+
+// MaxShards bounds the CRLs of one issuer.
+const MaxShards = 1024
