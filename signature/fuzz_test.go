@@ -275,3 +275,155 @@ func FuzzParseEncryptedRequest(f *testing.F) {
 		require.ErrorIs(t, err, ErrEnvelopeOpen)
 	})
 }
+
+// sealedEnvelope is a request that a device really sealed, with all that the
+// server needs to open it.
+type sealedEnvelope struct {
+	params EnvelopeParams
+	wire   EncryptedRequest
+	text   string
+	server *ecdh.PrivateKey
+}
+
+// sealedEnvelopes are one of each version and scope, the same in every process:
+// so a corpus of them stays of use.
+func sealedEnvelopes(f *testing.F) (out []sealedEnvelope) {
+	f.Helper()
+	scalar := func(n byte) *ecdh.PrivateKey {
+		key, err := ecdh.P256().NewPrivateKey(append(make([]byte, 31), n))
+		require.NoError(f, err)
+		return key
+	}
+	for v := V30; v <= V33; v++ {
+		for _, scope := range []Scope{ApplicationScope, ActivationScope} {
+			n := byte(len(out))
+			x := sealedEnvelope{
+				text: `{"question":"which of them?","n":` + string('0'+n) + `}`, server: scalar(40 + n%2), // one per scope
+				params: EnvelopeParams{
+					Version: v, Scope: scope, SharedInfo1: InfoApplication, ApplicationKey: [16]byte{7},
+					SharedInfo2: ApplicationSharedInfo2([]byte("secret")),
+				},
+			}
+			if scope == ActivationScope {
+				x.params.SharedInfo1, x.params.ActivationID = InfoActivation, "908d325b-52b4-465b-8644-23cfa3604200"
+				x.params.SharedInfo2 = DeriveKeys([16]byte{1}).ActivationSharedInfo2([]byte("secret"))
+			}
+			if v >= V33 {
+				x.params.TemporaryKeyID = "5200278c-f7ce-4c33-b729-50afd3880ccd"
+			}
+			var err error
+			x.wire, _, err = SealRequest(scalar(20+n), x.server.PublicKey(), x.params, []byte(x.text),
+				Stamp{Nonce: [16]byte{n, 1}, Timestamp: 1700000000000})
+			require.NoError(f, err)
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// An attacker has seen an envelope of each kind and sends what he likes to each
+// kind of receiver: only what a device sealed for this one opens, and to nothing
+// but what it sealed.
+//
+// One freedom is the protocol's own: 3.1 leaves the nonce, which only makes the
+// IV, outside of the MAC, so that another nonce spoils the first block.
+func FuzzEnvelope(f *testing.F) {
+	sealed := sealedEnvelopes(f)
+	for i, x := range sealed {
+		text, err := json.Marshal(x.wire)
+		require.NoError(f, err)
+		for receiver := range sealed {
+			f.Add(uint8(receiver), text)
+		}
+		data := *x.wire.EncryptedData
+		f.Add(uint8(i), []byte(strings.Replace(string(text), data, "A"+data[1:], 1)))
+		f.Add(uint8(i), []byte(strings.Replace(string(text), data, data[:len(data)-24]+"==", 1)))
+		f.Add(uint8(i), []byte(strings.Replace(string(text), "1700000000000", "1700000000001", 1)))
+		public := elliptic.MarshalCompressed(elliptic.P256(), elliptic.P256().Params().Gx, elliptic.P256().Params().Gy)
+		f.Add(uint8(i), []byte(strings.Replace(string(text), *x.wire.EphemeralPublicKey, EncodeBase64(public), 1)))
+	}
+	f.Fuzz(func(t *testing.T, receiver uint8, text []byte) {
+		var wire EncryptedRequest
+		if json.Unmarshal(text, &wire) != nil {
+			return
+		}
+		to := sealed[int(receiver)%len(sealed)]
+		c, err := ParseEncryptedRequest(to.params.Version, wire)
+		if err != nil {
+			requireSentinel(t, err)
+			return
+		}
+		z, err := to.server.ECDH(c.EphemeralKey)
+		require.NoError(t, err, "a point that was accepted has a shared secret")
+		p := to.params
+		if p.Version >= V33 {
+			p.TemporaryKeyID = c.TemporaryKeyID // the receiver looks the key up by it
+		}
+		plain, responder, err := OpenRequest(z, p, c)
+		if err != nil {
+			require.ErrorIs(t, err, ErrEnvelopeOpen)
+			require.Nil(t, plain)
+			require.Nil(t, responder)
+			return
+		}
+		want, err := ParseEncryptedRequest(to.params.Version, to.wire)
+		require.NoError(t, err)
+		if to.params.Version == V31 && !bytes.Equal(want.Nonce, c.Nonce) {
+			c.Nonce = want.Nonce
+			require.Equal(t, to.text[16:], string(plain[16:]))
+			plain = []byte(to.text)
+		}
+		require.Equal(t, want, c, "what opens is what was sealed")
+		require.Equal(t, to.text, string(plain))
+	})
+}
+
+// The same for the answer on its way back.
+func FuzzEnvelopeAnswer(f *testing.F) {
+	sealed := sealedEnvelopes(f)
+	answers := make([]EncryptedResponse, len(sealed))
+	stamp := Stamp{Nonce: [16]byte{9}, Timestamp: 1700000000001}
+	for i, x := range sealed {
+		c, err := ParseEncryptedRequest(x.params.Version, x.wire)
+		require.NoError(f, err)
+		z, err := x.server.ECDH(c.EphemeralKey)
+		require.NoError(f, err)
+		_, r, err := OpenRequest(z, x.params, c)
+		require.NoError(f, err)
+		answers[i], err = r.Seal([]byte(x.text), stamp)
+		require.NoError(f, err)
+		text, err := json.Marshal(answers[i])
+		require.NoError(f, err)
+		for receiver := range sealed {
+			f.Add(uint8(receiver), text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, receiver uint8, text []byte) {
+		var wire EncryptedResponse
+		if json.Unmarshal(text, &wire) != nil {
+			return
+		}
+		i := int(receiver) % len(sealed)
+		x := sealed[i]
+		ephemeral, err := ecdh.P256().NewPrivateKey(append(make([]byte, 31), 20+byte(i)))
+		require.NoError(t, err)
+		_, requester, err := SealRequest(ephemeral, x.server.PublicKey(), x.params, []byte(x.text), Stamp{Nonce: [16]byte{byte(i), 1}, Timestamp: 1700000000000})
+		require.NoError(t, err)
+		plain, err := requester.Open(wire)
+		if err != nil {
+			requireSentinel(t, err)
+			require.Nil(t, plain)
+			return
+		}
+		require.Equal(t, x.text, string(plain))
+		for _, field := range [][2]*string{{wire.EncryptedData, answers[i].EncryptedData}, {wire.MAC, answers[i].MAC}, {wire.Nonce, answers[i].Nonce}} {
+			require.Equal(t, field[1] == nil, field[0] == nil)
+			if field[0] != nil {
+				got, err := ParseBase64(*field[0])
+				require.NoError(t, err)
+				require.Equal(t, *field[1], EncodeBase64(got), "what opens is what was sealed")
+			}
+		}
+		require.Equal(t, answers[i].Timestamp, wire.Timestamp)
+	})
+}
