@@ -386,7 +386,7 @@ func TestCA09Chain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, chain, old)
 
-	_, err = b.db.Exec(ctx, `update ca_signer set state = 'REVOKED', certificate = null where id = $1`, s.ID)
+	_, err = b.db.Exec(ctx, `update ca_signer set state = 'REVOKED', certificate = null, revoked_at = now(), revocation_reason = 0 where id = $1`, s.ID)
 	require.NoError(t, err)
 	_, err = a.Chain(ctx, alpha, s.ID)
 	require.ErrorIs(t, err, ca.ErrNotIssued)
