@@ -20,8 +20,6 @@ type Approval struct {
 	Data         string // as the device has signed it
 	Factors      signature.Factor
 	ProximityOTP string // when the operation asks for it
-	Address      string // of the device, for the record; may be empty
-	Agent        string // its User-Agent; may be empty
 }
 
 // Flags of a registration whose owner is still being identified; it decides
@@ -65,7 +63,6 @@ func (l *Ledger) authorize(ctx context.Context, t tenant.ID, d Device, a Approva
 		if reason != "" {
 			n, what = row.fail(d, reason)
 		}
-		n.note(a.Address, a.Agent)
 		won, err := l.move(ctx, row, n, what)
 		if err != nil {
 			return err
@@ -159,7 +156,7 @@ func (l *Ledger) reject(ctx context.Context, t tenant.ID, d Device, r Rejection)
 		n.reason = r.Reason
 		n.additional = d.decided(row)
 		won, err := l.move(ctx, row, n, act{
-			action: "reject", actor: "device", outcome: "ok", app: d.App, detail: map[string]any{"registration": d.Registration, "reason": r.Reason},
+			action: "reject", actor: "device", outcome: "ok", app: d.App, detail: d.event(map[string]any{"reason": r.Reason}),
 		})
 		if won || err != nil {
 			return err
@@ -174,16 +171,21 @@ func (d Device) decided(row *record) map[string]string {
 		m = map[string]string{}
 	}
 	m["activationId"], m["applicationId"] = d.Registration, d.App
+	for name, value := range map[string]string{"ipAddress": d.Address, "userAgent": d.Agent} {
+		if delete(m, name); value != "" {
+			m[name] = clip(value)
+		}
+	}
 	return m
 }
 
-// note keeps where an approval came from.
-func (n *standing) note(address, agent string) {
-	for name, value := range map[string]string{"ipAddress": address, "userAgent": agent} {
-		if value != "" {
-			n.additional[name] = clip(value)
-		}
+// event is what the audit log keeps of the device that acts: which, and from where.
+func (d Device) event(detail map[string]any) map[string]any {
+	detail["registration"] = d.Registration
+	if d.Address != "" {
+		detail["address"] = clip(d.Address)
 	}
+	return detail
 }
 
 // clip makes a text from outside fit to be stored.
@@ -200,9 +202,9 @@ func (row *record) approve(d Device, f signature.Factor) (standing, act) {
 	n := row.in(StateApproved)
 	n.additional = d.decided(row)
 	n.additional["authFactor"] = factors
-	return n, act{action: "approve", actor: "device", outcome: "ok", app: d.App, detail: map[string]any{
-		"registration": d.Registration, "type": factors, "dataHash": row.dataHash(),
-	}}
+	return n, act{action: "approve", actor: "device", outcome: "ok", app: d.App, detail: d.event(map[string]any{
+		"type": factors, "dataHash": row.dataHash(),
+	})}
 }
 
 // fail is the standing after one more failed approval; the last one allowed ends
@@ -215,7 +217,7 @@ func (row *record) fail(d Device, reason string) (standing, act) {
 	if n.failures >= row.max {
 		n.state = StateFailed
 	}
-	return n, act{action: "approve", actor: "device", outcome: reason, app: d.App, detail: map[string]any{
-		"registration": d.Registration, "failures": n.failures, "status": string(n.state),
-	}}
+	return n, act{action: "approve", actor: "device", outcome: reason, app: d.App, detail: d.event(map[string]any{
+		"failures": n.failures, "status": string(n.state),
+	})}
 }

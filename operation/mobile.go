@@ -19,6 +19,10 @@ type Device struct {
 	UserID       string
 	App          string
 	Flags        []string
+
+	// Where the request came from, for the record; both may be empty.
+	Address string // IP address
+	Agent   string // User-Agent
 }
 
 // Item is an operation as a phone shows it.

@@ -106,6 +106,7 @@ func TestMobileAuthorize_PUSHX03(t *testing.T) {
 		"activationId": p.id, "applicationId": "APP", "authFactor": "POSSESSION_KNOWLEDGE", "ipAddress": "192.0.2.1", "userAgent": "phone/1",
 	}, got.Additional)
 	require.Equal(t, []string{"authentication.success"}, w.results(op.ID))
+	require.Equal(t, "192.0.2.1", w.address("operation.approve", op.ID))
 }
 
 // The whole way: the phone signs the request's body, the registration judges it,
@@ -220,6 +221,8 @@ func TestMobileReject(t *testing.T) {
 	require.Equal(t, operation.StateRejected, got.State)
 	require.Equal(t, "INCORRECT_DATA", got.Reason)
 	require.Equal(t, p.id, got.Additional["activationId"])
+	require.Equal(t, "192.0.2.1", got.Additional["ipAddress"])
+	require.Equal(t, "192.0.2.1", w.address("operation.reject", op.ID))
 	require.Equal(t, []string{"authentication.fail"}, w.results(op.ID))
 }
 

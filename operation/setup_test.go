@@ -206,6 +206,19 @@ func (w *world) outcomes(t tenant.ID, id string) map[string]int {
 	return n
 }
 
+// address is what the audit log has of where alpha's operation was decided from.
+func (w *world) address(action, id string) (at any) {
+	w.tb.Helper()
+	list, err := w.audit.List(w.tb.Context(), alpha, audit.Filter{Limit: audit.MaxLimit})
+	require.NoError(w.tb, err)
+	for _, e := range list {
+		if e.Subject == id && e.Action == action {
+			at = e.Detail["address"]
+		}
+	}
+	return at
+}
+
 // phone is the least that a device does, on the shared kernel.
 type phone struct {
 	w      *world
@@ -287,13 +300,13 @@ func (p *phone) open(r *signature.Requester, m signature.EncryptedResponse, into
 
 // device is what the API makes of a verified signature.
 func (p *phone) device() operation.Device {
-	return operation.Device{Registration: p.id, UserID: p.user, App: p.app, Flags: p.flags}
+	return operation.Device{Registration: p.id, UserID: p.user, App: p.app, Flags: p.flags, Address: "192.0.2.1", Agent: "phone/1"}
 }
 
 // approve authorizes as after a good signature.
 func (p *phone) approve(ctx context.Context, l *operation.Ledger, op operation.Operation) error {
 	return l.Authorize(ctx, p.tenant, p.device(), operation.Approval{
-		ID: op.ID, Data: op.Data, Factors: signature.PossessionKnowledge, Address: "192.0.2.1", Agent: "phone/1",
+		ID: op.ID, Data: op.Data, Factors: signature.PossessionKnowledge,
 	})
 }
 

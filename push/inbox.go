@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -37,7 +38,13 @@ type InboxMessage struct {
 	ReadAt                 time.Time // zero: unread
 }
 
-const maxBody = 65536
+// Bounds of the inbox. Of the number of messages there is none.
+const (
+	maxBody = 65536
+
+	MaxPage = 1000   // messages that one call lists
+	MaxSkip = 10_000 // messages that InboxQuery leaves out; from there on go by Before
+)
 
 // PostInbox stores a message in a user's inbox and has mtoken.inboxMessage.new
 // pushed (PUSHX-12). Errors: ErrRequest, app.ErrNotFound, fault.ErrUnavailable.
@@ -103,12 +110,14 @@ func (l Letter) validate() error {
 // InboxQuery selects a user's messages in one application.
 type InboxQuery struct {
 	App, UserID string
+	Unread      bool   // only those that were not read
 	Before      string // continue below this id; "" from the newest
-	Limit       int    // 0: 100; at most 1000
+	Skip        int    // leave out that many: how phones page; at most MaxSkip
+	Limit       int    // 0: 100; at most MaxPage
 }
 
-// Inbox lists a user's messages, newest first. Errors: ErrRequest,
-// fault.ErrUnavailable.
+// Inbox lists a user's messages without their bodies, newest first. Errors:
+// ErrRequest, fault.ErrUnavailable.
 func (p *Pusher) Inbox(ctx context.Context, t tenant.ID, q InboxQuery) ([]InboxMessage, error) {
 	before := uuid.Max
 	if q.Before != "" {
@@ -119,23 +128,56 @@ func (p *Pusher) Inbox(ctx context.Context, t tenant.ID, q InboxQuery) ([]InboxM
 			return nil, fmt.Errorf("push: inbox: %w", v.err())
 		}
 	}
+	if q.Skip < 0 || q.Skip > MaxSkip {
+		var v violations
+		v.add("skip", q.Skip, fmt.Sprintf("must be between 0 and %d", MaxSkip))
+		return nil, fmt.Errorf("push: inbox: %w", v.err())
+	}
 	if q.Limit <= 0 {
 		q.Limit = 100
 	}
-	rows, _ := p.c.DB.Query(ctx, sqlInbox, t.String(), q.App, q.UserID, before.String(), min(q.Limit, 1000))
+	rows, _ := p.c.DB.Query(ctx, sqlInbox, t.String(), q.App, q.UserID, before.String(), q.Unread, q.Skip, min(q.Limit, MaxPage))
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m InboxMessage, err error) {
-		var read *time.Time
-		err = row.Scan(&m.ID, &m.App, &m.UserID, &m.Subject, &m.Summary, &m.Body, &m.Type, &m.CreatedAt, &read)
-		m.CreatedAt = m.CreatedAt.UTC()
-		if read != nil {
-			m.ReadAt = read.UTC()
-		}
-		return m, err
+		return m, m.scan(row)
 	})
 	if err != nil {
 		return nil, pg.Unavailable(fmt.Errorf("push: inbox: %w", err))
 	}
 	return list, nil
+}
+
+func (m *InboxMessage) scan(row pgx.Row) error {
+	var read *time.Time
+	err := row.Scan(&m.ID, &m.App, &m.UserID, &m.Subject, &m.Summary, &m.Body, &m.Type, &m.CreatedAt, &read)
+	m.CreatedAt = m.CreatedAt.UTC()
+	if read != nil {
+		m.ReadAt = read.UTC()
+	}
+	return err
+}
+
+// Message returns one of a user's messages with its body; this does not mark it as
+// read. Errors: ErrInboxNotFound, fault.ErrUnavailable.
+func (p *Pusher) Message(ctx context.Context, t tenant.ID, q InboxQuery, id string) (m InboxMessage, err error) {
+	if _, err := uuid.Parse(id); err != nil {
+		return m, fmt.Errorf("push: inbox message: %w", ErrInboxNotFound)
+	}
+	err = m.scan(p.c.DB.QueryRow(ctx, sqlMessage, t.String(), q.App, q.UserID, id))
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrInboxNotFound
+	}
+	if err != nil {
+		return InboxMessage{}, pg.Unavailable(fmt.Errorf("push: inbox message: %w", err))
+	}
+	return m, nil
+}
+
+// Unread counts the messages that a user has not read.
+func (p *Pusher) Unread(ctx context.Context, t tenant.ID, q InboxQuery) (n int, err error) {
+	if err := p.c.DB.QueryRow(ctx, sqlUnread, t.String(), q.App, q.UserID).Scan(&n); err != nil {
+		return 0, pg.Unavailable(fmt.Errorf("push: unread: %w", err))
+	}
+	return n, nil
 }
 
 // Read marks a user's message as read; again changes nothing. Errors:
@@ -150,6 +192,14 @@ func (p *Pusher) Read(ctx context.Context, t tenant.ID, q InboxQuery, id string)
 		return pg.Unavailable(fmt.Errorf("push: read: %w", err))
 	case tag.RowsAffected() == 0:
 		return fmt.Errorf("push: read: %w", ErrInboxNotFound)
+	}
+	return nil
+}
+
+// ReadAll marks all of a user's messages as read.
+func (p *Pusher) ReadAll(ctx context.Context, t tenant.ID, q InboxQuery) error {
+	if _, err := p.c.DB.Exec(ctx, sqlReadAll, t.String(), q.App, q.UserID, p.now()); err != nil {
+		return pg.Unavailable(fmt.Errorf("push: read all: %w", err))
 	}
 	return nil
 }

@@ -32,9 +32,18 @@ set sealed = excluded.sealed, revision = push_credential.revision + 1, changed_a
 	sqlPost = `insert into push_inbox (tenant_id, app_id, user_id, id, subject, summary, body, type, created_at)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
 
-	sqlInbox = `select id::text, app_id, user_id, subject, summary, body, type, created_at, read_at
-from push_inbox where tenant_id = $1 and app_id = $2 and user_id = $3 and id < $4
-order by id desc limit $5`
+	sqlInbox = `select id::text, app_id, user_id, subject, summary, '', type, created_at, read_at
+from push_inbox where tenant_id = $1 and app_id = $2 and user_id = $3 and id < $4 and (read_at is null or not $5)
+order by id desc offset $6 limit $7`
+
+	sqlMessage = `select id::text, app_id, user_id, subject, summary, body, type, created_at, read_at
+from push_inbox where tenant_id = $1 and app_id = $2 and user_id = $3 and id = $4`
+
+	sqlUnread = `select count(*) from push_inbox
+where tenant_id = $1 and app_id = $2 and user_id = $3 and read_at is null`
+
+	sqlReadAll = `update push_inbox set read_at = $4
+where tenant_id = $1 and app_id = $2 and user_id = $3 and read_at is null`
 
 	sqlRead = `update push_inbox set read_at = coalesce(read_at, $5)
 where tenant_id = $1 and app_id = $2 and user_id = $3 and id = $4`
