@@ -17,10 +17,13 @@ import (
 	"github.com/signet-hsm/signet/access"
 	"github.com/signet-hsm/signet/api/internal/problem"
 	"github.com/signet-hsm/signet/app"
+	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/ca"
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/callback"
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/operation"
+	"github.com/signet-hsm/signet/push"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/token"
 )
@@ -33,7 +36,7 @@ const retryAfter = 2 * time.Second
 
 // Sentinels of the adapter itself.
 var (
-	errMissing = fault.New(fault.Invalid, "REQUEST_INVALID", "the request is not valid")
+	errRequest = fault.New(fault.Invalid, "REQUEST_INVALID", "the request is not valid")
 	errHeader  = fault.New(fault.Invalid, "SIGNATURE_HEADER", "the signature header is not valid")
 )
 
@@ -46,7 +49,7 @@ type row struct {
 }
 
 var table = []row{
-	{errMissing, codes.InvalidArgument},
+	{errRequest, codes.InvalidArgument},
 	{errHeader, codes.InvalidArgument},
 	{errTokenHeader, codes.InvalidArgument},
 
@@ -79,11 +82,15 @@ var table = []row{
 	{issuance.ErrRequestSignature, codes.InvalidArgument},
 	{issuance.ErrKeyAlgorithm, codes.InvalidArgument},
 	{issuance.ErrWeakKey, codes.InvalidArgument},
+	{issuance.ErrKeyBlocked, codes.InvalidArgument},
 	{issuance.ErrExtension, codes.InvalidArgument},
+	{issuance.ErrAltName, codes.InvalidArgument},
 	{issuance.ErrSubject, codes.InvalidArgument},
 	{issuance.ErrIssuerExpired, codes.FailedPrecondition},
 	{issuance.ErrProfile, codes.Internal},
 	{issuance.ErrIssuer, codes.Internal},
+	{issuance.ErrLocation, codes.Internal},
+	{issuance.ErrLint, codes.Internal},
 	{issuance.ErrSerial, codes.Internal},
 	{issuance.ErrDraftUsed, codes.Internal},
 	{issuance.ErrSigning, codes.Internal},
@@ -121,6 +128,21 @@ var table = []row{
 
 	{token.ErrToken, codes.Unauthenticated},
 
+	{push.ErrMessage, codes.InvalidArgument},
+	{push.ErrRequest, codes.InvalidArgument},
+	{push.ErrInboxNotFound, codes.NotFound},
+	{push.ErrCredential, codes.Internal},
+
+	{callback.ErrInvalid, codes.InvalidArgument},
+	{callback.ErrExists, codes.AlreadyExists},
+	{callback.ErrLimit, codes.ResourceExhausted},
+	{callback.ErrNotFound, codes.NotFound},
+
+	{audit.ErrPeriod, codes.InvalidArgument},
+	{audit.ErrUser, codes.NotFound},
+	{audit.ErrInvalid, codes.InvalidArgument},
+	{audit.ErrBroken, codes.Internal},
+
 	{fault.ErrUnavailable, codes.Unavailable},
 }
 
@@ -130,7 +152,10 @@ var rows = problem.NewTable(table, func(r row) *fault.Error { return r.err })
 var fields = map[string]string{
 	"method": "check.method", "uriId": "check.uri_id", "authHeader": "check.auth_header",
 	"requestBody": "check.body", "queryParams": "check.query_params",
-	"appId": "application", "csr": "order.csr", "user": "order.user", "client": "order.client",
+	"templateName": "template.name", "operationType": "template.operation_type", "dataTemplate": "template.data_template",
+	"signatureType": "template.signature_types", "maxFailureCount": "template.max_failure_count",
+	"expiration": "template.expiration", "riskFlags": "template.risk_flags", "texts": "template.texts",
+	"id": "application", "appId": "application", "privateKeyBase64": "private_key", "csr": "order.csr", "user": "order.user", "client": "order.client",
 }
 
 // told turns an error into the status a caller may see.
@@ -161,9 +186,13 @@ func told(err error, id string) error {
 	if r.code == codes.Unavailable {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
 	}
-	st, err := status.New(r.code, r.err.Message).WithDetails(details...)
+	message := r.err.Message
+	if f.Reason == r.err.Reason { // the text of this very failure; that of an inner outage is not for callers
+		message = f.Message
+	}
+	st, err := status.New(r.code, message).WithDetails(details...)
 	if err != nil {
-		return status.Error(r.code, r.err.Message)
+		return status.Error(r.code, message)
 	}
 	return st.Err()
 }
@@ -171,13 +200,23 @@ func told(err error, id string) error {
 func badRequest(violations []fault.Violation) *errdetails.BadRequest {
 	b := &errdetails.BadRequest{}
 	for _, v := range violations {
-		name, ok := fields[v.Field]
-		if !ok {
-			name = snake(v.Field)
-		}
-		b.FieldViolations = append(b.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: name, Description: v.Hint})
+		b.FieldViolations = append(b.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: spelled(v.Field), Description: v.Hint})
 	}
 	return b
+}
+
+// spelled is a name of REST as signet.v1 spells it. What stands behind the first
+// dot or bracket may be the caller's own, the name of a parameter, and stays.
+func spelled(field string) string {
+	first, rest := field, ""
+	if i := strings.IndexAny(field, ".["); i >= 0 {
+		first, rest = field[:i], field[i:]
+	}
+	name, ok := fields[first]
+	if !ok {
+		name = snake(first)
+	}
+	return name + rest
 }
 
 // snake writes a name of REST as signet.v1 spells names.
@@ -198,5 +237,10 @@ func serverFault(c codes.Code) bool {
 
 // missing is a message that a request lacks.
 func missing(field string) error {
-	return errMissing.With(fault.Violation{Field: field, Hint: "must be present"})
+	return bad(field, "must be present")
+}
+
+// bad is a field of a request that breaks a rule.
+func bad(field, hint string) error {
+	return errRequest.With(fault.Violation{Field: field, Hint: hint})
 }

@@ -17,6 +17,9 @@ type Order struct {
 	Subject Subject
 	Serial  Serial
 	Now     time.Time
+	// Locations depend on the issuer and, with sharded CRLs, on the serial. Empty:
+	// the certificate says nothing about where it can be checked.
+	Locations Locations
 }
 
 // Draft is a certificate without its signature. It is a single-use token: only
@@ -28,15 +31,14 @@ type Draft struct {
 	spkiHash  [sha256.Size]byte
 	profile   *Template
 	tbs       []byte
-	scheme    scheme
-	issuerKey crypto.PublicKey
+	scheme    Scheme
 	used      atomic.Bool
 }
 
 // Prepare checks an order and builds the exact bytes to be signed. No private
 // key is involved, so everything that can be refused is refused here, before an
 // intent is written or an HSM called. Errors: ErrProfile, ErrKeyAlgorithm,
-// ErrExtension, ErrSubject, ErrSerial, ErrIssuerExpired.
+// ErrExtension, ErrSubject, ErrSerial, ErrIssuerExpired, ErrLocation.
 func Prepare(o Order) (*Draft, error) {
 	if o.Profile == nil || o.Request == nil {
 		return nil, fmt.Errorf("prepare: %w: no profile or no request", ErrProfile)
@@ -57,6 +59,9 @@ func Prepare(o Order) (*Draft, error) {
 	if err := p.Subject.check(&o.Subject); err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
+	if err := o.Locations.check(p); err != nil {
+		return nil, fmt.Errorf("prepare: %w", err)
+	}
 	d := &Draft{serial: o.Serial, spkiHash: o.Request.spkiHash, profile: o.Profile}
 	if err := d.setIssuer(&o); err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
@@ -75,10 +80,9 @@ func (d *Draft) setIssuer(o *Order) (err error) {
 	now := o.Now.UTC().Truncate(time.Second)
 	d.notBefore = now.Add(-p.Backdate)
 	if o.Issuer == nil {
-		d.issuerKey = o.Request.key
-		d.scheme, err = schemeOf(o.Request.key)
+		d.scheme, err = SchemeOf(o.Request.key)
 	} else {
-		d.issuerKey, d.scheme = o.Issuer.certificate.PublicKey, o.Issuer.scheme
+		d.scheme = o.Issuer.scheme
 		err = o.Issuer.admits(p, now)
 	}
 	if err != nil {
@@ -105,21 +109,9 @@ func (d *Draft) Sign(key crypto.Signer) ([]byte, error) {
 	if !d.used.CompareAndSwap(false, true) {
 		return nil, ErrDraftUsed
 	}
-	if !sameKey(d.issuerKey, key.Public()) {
-		return nil, fmt.Errorf("%w: the key is not the issuer's", ErrSigning)
-	}
-	digest := d.scheme.digest(d.tbs)
-	signature, err := key.Sign(nil, digest, d.scheme.hash) // nil: see NewRequest
+	der, err := d.scheme.Sign(key, d.tbs)
 	if err != nil {
-		// The signer's error goes first: an outage must stay recognisable as one.
 		return nil, fmt.Errorf("sign %s: %w", d.serial, err)
-	}
-	if !d.scheme.verify(d.issuerKey, digest, signature) {
-		return nil, fmt.Errorf("%w: the new signature does not verify", ErrSigning)
-	}
-	der, err := assemble(d.tbs, d.scheme.identifier, signature)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSigning, err)
 	}
 	cert, err := parseCertificate(der)
 	if err != nil {

@@ -14,6 +14,10 @@ var (
 	ErrWeakKey = fault.New(fault.Invalid, "CSR_WEAK_KEY", "the public key is weak")
 	// ErrExtension: the request asks for more than its profile gives.
 	ErrExtension = fault.New(fault.Invalid, "CSR_EXTENSION", "the certificate request asks for an extension that its profile does not give")
+	// ErrKeyBlocked: a key on the installation's block list.
+	ErrKeyBlocked = fault.New(fault.Invalid, "CSR_KEY_BLOCKED", "the public key is known to be compromised")
+	// ErrAltName: an alternative name outside the profile's policy.
+	ErrAltName = fault.New(fault.Invalid, "CERT_ALT_NAME", "an alternative name does not fit the certificate profile")
 	// ErrSubject: the caller's subject breaks the profile's subject policy.
 	ErrSubject = fault.New(fault.Invalid, "CERT_SUBJECT", "the subject does not fit the certificate profile")
 )
@@ -23,6 +27,8 @@ var (
 	ErrProfile       = fault.New(fault.Internal, "CERT_PROFILE", "the certificate profile is not usable")
 	ErrIssuer        = fault.New(fault.Internal, "CERT_ISSUER", "the issuing certificate is not usable")
 	ErrIssuerExpired = fault.New(fault.Conflict, "CERT_ISSUER_EXPIRED", "the issuing certificate is not valid now")
+	ErrLocation      = fault.New(fault.Internal, "CERT_LOCATION", "an address for the certificate is not usable")
+	ErrLint          = fault.New(fault.Internal, "CERT_LINT", "the certificate would break a rule")
 	ErrSerial        = fault.New(fault.Internal, "CERT_SERIAL", "the serial number is not usable")
 	ErrDraftUsed     = fault.New(fault.Internal, "CERT_DRAFT_USED", "the certificate draft was already signed")
 	ErrSigning       = fault.New(fault.Internal, "CERT_SIGNING", "the certificate could not be signed")

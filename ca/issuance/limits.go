@@ -11,6 +11,9 @@ const (
 	fermatRounds   = 110 // finds primes that differ below about their middle bit
 	maxBackdate    = 24 * time.Hour
 	maxValidity    = 30 * 366 * 24 * time.Hour
+	maxNoCheck     = 31 * 24 * time.Hour
 	maxChain       = 8
 	maxUsages      = 16 // entries in any list of a profile
+	maxLocations   = 4  // of a kind
+	maxLocation    = 255
 )

@@ -19,6 +19,9 @@ type Profile struct {
 	MaxPath      int           `yaml:"max_path"` // CAs that may stand between this one and a leaf; -1: no limit; 0 for a leaf
 	KeyUsages    []KeyUsage    `yaml:"key_usages"`
 	ExtKeyUsages []ExtKeyUsage `yaml:"ext_key_usages"`
+	// OCSPNoCheck adds id-pkix-ocsp-nocheck: nobody asks whether the key that
+	// answers for revocation is itself revoked, so Validity is what limits it.
+	OCSPNoCheck bool `yaml:"ocsp_nocheck"`
 	// Validity is how long certificates last, first and last second included.
 	// It is cut to the issuer's own validity.
 	Validity time.Duration `yaml:"validity"`
@@ -54,6 +57,12 @@ func (p *Profile) Validate() error {
 		return bad("only a CA may sign certificates or CRLs")
 	case p.SelfSigned && !p.CA:
 		return bad("only a CA may be self-signed")
+	case slices.Contains(p.ExtKeyUsages, AnswerOCSP) && (p.CA || len(p.ExtKeyUsages) > 1):
+		return bad("a key that answers OCSP does nothing else")
+	case p.OCSPNoCheck && !slices.Contains(p.ExtKeyUsages, AnswerOCSP):
+		return bad("ocsp_nocheck is for OCSPSigning")
+	case p.OCSPNoCheck && p.Validity > maxNoCheck:
+		return bad("with ocsp_nocheck the validity is at most %s", maxNoCheck)
 	case p.CA && p.MaxPath < -1, !p.CA && p.MaxPath != 0:
 		return bad("maxPath %d", p.MaxPath)
 	}
@@ -79,11 +88,12 @@ func (p *Profile) Validate() error {
 // equal hashes whatever the order of their lists.
 func (p *Profile) Hash() [sha256.Size]byte {
 	e := encoder{sha256.New()}
-	e.text("signet profile 1") // a new field gets a new number here
+	e.text("signet profile 2") // a new field gets a new number here
 	e.text(p.Name)
 	e.number(flag(p.SelfSigned), flag(p.CA), int64(p.MaxPath))
 	encodeSet(e, p.KeyUsages)
 	encodeSet(e, p.ExtKeyUsages)
+	e.number(flag(p.OCSPNoCheck))
 	e.number(int64(p.Validity), int64(p.Backdate))
 	encodeSet(e, p.Subject.Required)
 	encodeSet(e, p.Subject.Optional)

@@ -12,7 +12,7 @@ import (
 func TestBuiltInProfilesAreValid(t *testing.T) {
 	t.Parallel()
 	seen := map[[32]byte]bool{}
-	for _, p := range []issuance.Profile{issuance.Root(), issuance.Issuer(), issuance.Signer(), issuance.ASTDevice()} {
+	for _, p := range []issuance.Profile{issuance.Root(), issuance.Issuer(), issuance.Signer(), issuance.ASTDevice(), issuance.Signature(), issuance.Gateway(), issuance.OCSPSigning()} {
 		tpl, err := p.Compile()
 		require.NoError(t, err, p.Name)
 		require.Equal(t, p.Hash(), tpl.Hash())
@@ -49,6 +49,13 @@ func TestProfileValidateRefuses(t *testing.T) {
 		"unknown attribute": func(p *issuance.Profile) {
 			p.Subject.Optional = []issuance.Attribute{"emailAddress"}
 		},
+		"OCSP and TLS": func(p *issuance.Profile) {
+			p.ExtKeyUsages = []issuance.ExtKeyUsage{issuance.ClientAuth, issuance.AnswerOCSP}
+		},
+		"nocheck for TLS": func(p *issuance.Profile) { p.OCSPNoCheck = true },
+		"nocheck for years": func(p *issuance.Profile) {
+			p.OCSPNoCheck, p.ExtKeyUsages = true, []issuance.ExtKeyUsage{issuance.AnswerOCSP}
+		},
 		"attribute in both": func(p *issuance.Profile) { p.Subject.Optional = p.Subject.Required },
 		"endless list":      func(p *issuance.Profile) { p.KeyUsages = make([]issuance.KeyUsage, 17) },
 	} {
@@ -77,6 +84,7 @@ func TestProfileHash(t *testing.T) {
 		"path":     func(p *issuance.Profile) { p.MaxPath = 1 },
 		"usages":   func(p *issuance.Profile) { p.KeyUsages = p.KeyUsages[1:] },
 		"purposes": func(p *issuance.Profile) { p.ExtKeyUsages = []issuance.ExtKeyUsage{issuance.ClientAuth} },
+		"nocheck":  func(p *issuance.Profile) { p.OCSPNoCheck = true },
 		"validity": func(p *issuance.Profile) { p.Validity += time.Second },
 		"backdate": func(p *issuance.Profile) { p.Backdate += time.Second },
 		"required": func(p *issuance.Profile) { p.Subject.Required = p.Subject.Required[1:] },

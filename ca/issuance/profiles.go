@@ -62,3 +62,45 @@ func ASTDevice() Profile {
 		Keys:    []KeyAlgorithm{P256, P384, RSA, Ed25519},
 	}
 }
+
+// Signature is the profile SIGNATURE: a person's or a service's key for signing
+// documents, kept apart from the one that logs in. contentCommitment states that
+// the signature is meant to bind its holder (RFC 5280 section 4.2.1.3).
+func Signature() Profile {
+	return Profile{
+		Name:         "SIGNATURE",
+		KeyUsages:    []KeyUsage{DigitalSignature, ContentCommitment},
+		ExtKeyUsages: []ExtKeyUsage{DocumentSigning},
+		Validity:     2 * year, Backdate: 5 * time.Minute,
+		Subject: SubjectPolicy{Required: []Attribute{Organization, CommonName}, Optional: []Attribute{SerialNumber}},
+		Keys:    []KeyAlgorithm{P256, P384, RSA, Ed25519},
+	}
+}
+
+// Gateway is the profile GATEWAY: a machine of the tenant's that serves phones
+// and calls the others of its kind.
+func Gateway() Profile {
+	return Profile{
+		Name:         "GATEWAY",
+		KeyUsages:    []KeyUsage{DigitalSignature},
+		ExtKeyUsages: []ExtKeyUsage{ServerAuth, ClientAuth},
+		Validity:     year, Backdate: 5 * time.Minute,
+		Subject: SubjectPolicy{Required: []Attribute{Organization, CommonName}},
+		Keys:    []KeyAlgorithm{P256, P384, RSA, Ed25519},
+	}
+}
+
+// OCSPSigning is the profile OCSP_SIGNING: the key that answers OCSP for the CA
+// above it (RFC 6960 section 4.2.2.2). It can not be revoked in a way that
+// anybody would notice, so it lives for days and is renewed while it is in use.
+func OCSPSigning() Profile {
+	return Profile{
+		Name:         "OCSP_SIGNING",
+		KeyUsages:    []KeyUsage{DigitalSignature},
+		ExtKeyUsages: []ExtKeyUsage{AnswerOCSP},
+		OCSPNoCheck:  true,
+		Validity:     14 * day, Backdate: 5 * time.Minute,
+		Subject: SubjectPolicy{Required: []Attribute{CommonName}, Optional: []Attribute{Organization, SerialNumber}},
+		Keys:    caKeys, MinRSABits: 3072,
+	}
+}

@@ -11,8 +11,7 @@ import (
 // which wants the private key to build it: there would be no draft to record and
 // lint before the HSM is called. It also skips reflection and a second signature
 // check. Per template the extensions come encoded, per authority the issuer name
-// and key identifier; what later depends on the issuer alone (CRL and OCSP
-// addresses) belongs beside them, encoded once.
+// and key identifier.
 
 // encode fills d.tbs. The validity and scheme must be set.
 func (d *Draft) encode(o *Order) error {
@@ -50,6 +49,7 @@ func (d *Draft) encode(o *Order) error {
 						})
 					})
 				}
+				o.Locations.add(b)
 			})
 		})
 	})
@@ -65,15 +65,4 @@ func addTime(b *cryptobyte.Builder, t time.Time) {
 	} else {
 		b.AddASN1GeneralizedTime(t)
 	}
-}
-
-// assemble puts the certificate together around its signed part.
-func assemble(tbs, identifier, signature []byte) ([]byte, error) {
-	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(identifier)+len(signature)+16))
-	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddBytes(tbs)
-		b.AddBytes(identifier)
-		b.AddASN1BitString(signature)
-	})
-	return b.Bytes()
 }

@@ -13,7 +13,7 @@ import (
 type Template struct {
 	profile    Profile
 	hash       [sha256.Size]byte
-	extensions []byte // basicConstraints, keyUsage, extKeyUsage, one behind the other
+	extensions []byte // those of the profile, one behind the other
 }
 
 // Compile validates the profile and takes a copy of it.
@@ -27,6 +27,9 @@ func (p *Profile) Compile() (*Template, error) {
 	addKeyUsage(&b, p.KeyUsages)
 	if len(p.ExtKeyUsages) > 0 {
 		addExtKeyUsages(&b, slices.Sorted(slices.Values(p.ExtKeyUsages)))
+	}
+	if p.OCSPNoCheck {
+		addExtension(&b, oidOCSPNoCheck, false, func(b *cryptobyte.Builder) { b.AddBytes([]byte{5, 0}) })
 	}
 	der, err := b.Bytes()
 	if err != nil {

@@ -10,35 +10,37 @@ import (
 // KeyUsage is a bit of RFC 5280 section 4.2.1.3 by its name there.
 type KeyUsage string
 
-// The usages that profiles may name. contentCommitment is left out: nothing
-// signet issues is meant to be evidence against its holder.
+// The usages that profiles may name.
 const (
-	DigitalSignature KeyUsage = "digitalSignature"
-	KeyEncipherment  KeyUsage = "keyEncipherment"
-	KeyAgreement     KeyUsage = "keyAgreement"
-	CertSign         KeyUsage = "keyCertSign"
-	CRLSign          KeyUsage = "cRLSign"
+	DigitalSignature  KeyUsage = "digitalSignature"
+	ContentCommitment KeyUsage = "contentCommitment" // nonRepudiation of old: evidence against the holder
+	KeyEncipherment   KeyUsage = "keyEncipherment"
+	KeyAgreement      KeyUsage = "keyAgreement"
+	CertSign          KeyUsage = "keyCertSign"
+	CRLSign           KeyUsage = "cRLSign"
 )
 
 // keyUsageBits counts as RFC 5280 does: bit 0 is the first bit on the wire.
 var keyUsageBits = map[KeyUsage]uint{
-	DigitalSignature: 0, KeyEncipherment: 2, KeyAgreement: 4, CertSign: 5, CRLSign: 6,
+	DigitalSignature: 0, ContentCommitment: 1, KeyEncipherment: 2, KeyAgreement: 4, CertSign: 5, CRLSign: 6,
 }
 
-// ExtKeyUsage is a purpose of RFC 5280 section 4.2.1.12 by its name there.
+// ExtKeyUsage is a purpose by its name in RFC 5280 section 4.2.1.12 or RFC 9336.
 type ExtKeyUsage string
 
 // The purposes that profiles may name.
 const (
-	ServerAuth  ExtKeyUsage = "serverAuth"
-	ClientAuth  ExtKeyUsage = "clientAuth"
-	OCSPSigning ExtKeyUsage = "OCSPSigning"
+	ServerAuth      ExtKeyUsage = "serverAuth"
+	ClientAuth      ExtKeyUsage = "clientAuth"
+	AnswerOCSP      ExtKeyUsage = "OCSPSigning"
+	DocumentSigning ExtKeyUsage = "documentSigning"
 )
 
 var extKeyUsageOIDs = map[ExtKeyUsage]asn1.ObjectIdentifier{
-	ServerAuth:  {1, 3, 6, 1, 5, 5, 7, 3, 1},
-	ClientAuth:  {1, 3, 6, 1, 5, 5, 7, 3, 2},
-	OCSPSigning: {1, 3, 6, 1, 5, 5, 7, 3, 9},
+	ServerAuth:      {1, 3, 6, 1, 5, 5, 7, 3, 1},
+	ClientAuth:      {1, 3, 6, 1, 5, 5, 7, 3, 2},
+	AnswerOCSP:      {1, 3, 6, 1, 5, 5, 7, 3, 9},
+	DocumentSigning: {1, 3, 6, 1, 5, 5, 7, 3, 36},
 }
 
 var (
@@ -47,6 +49,10 @@ var (
 	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
 	oidAuthorityKeyID   = asn1.ObjectIdentifier{2, 5, 29, 35}
 	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
+
+	oidCRLDistributionPoints = asn1.ObjectIdentifier{2, 5, 29, 31}
+	oidAuthorityInfoAccess   = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
+	oidOCSPNoCheck           = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
 )
 
 // usageByte holds the bits of a set in wire order, bit 0 highest. No usage that
