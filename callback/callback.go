@@ -1,7 +1,6 @@
 package callback
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -13,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signet-hsm/signet/audit"
+	"github.com/signet-hsm/signet/internal/egress"
 	"github.com/signet-hsm/signet/internal/envelope"
 )
 
@@ -44,7 +44,7 @@ type Breaker struct {
 // Callbacks keeps endpoints and calls them.
 type Callbacks struct {
 	c       Config
-	guard   guard
+	guard   egress.Guard
 	client  *http.Client
 	breaker *breakers
 }
@@ -69,23 +69,10 @@ func New(c Config) (*Callbacks, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	g := guard{allow: c.Allow}
-	dialer := &net.Dialer{Timeout: min(5*time.Second, c.Timeout), Resolver: c.Resolver, ControlContext: g.control}
+	g := egress.Guard{Allow: c.Allow}
 	return &Callbacks{
 		c: c, guard: g,
-		client: &http.Client{
-			Timeout:       c.Timeout,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Transport: &http.Transport{
-				Proxy: nil, // it would dial for us, past the guard
-				DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-					return dialer.DialContext(ctx, network, addr)
-				},
-
-				TLSClientConfig: c.TLS, TLSHandshakeTimeout: 5 * time.Second, ForceAttemptHTTP2: true,
-				MaxIdleConns: 256, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 64 << 10,
-			},
-		},
+		client:  egress.NewClient(egress.Config{Guard: g, TLS: c.TLS, Resolver: c.Resolver, Timeout: c.Timeout}),
 		breaker: newBreakers(c.Breaker, max(1, c.Workers/2), c.Now),
 	}, nil
 }

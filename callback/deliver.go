@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signet-hsm/signet/audit"
+	"github.com/signet-hsm/signet/internal/egress"
 	"github.com/signet-hsm/signet/internal/outbox"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/internal/secret"
@@ -111,7 +112,7 @@ func (c *Callbacks) call(ctx context.Context, to, id string, keys []secret.Bytes
 		"Idempotency-Key":   {id},
 		"Webhook-Id":        {id},
 		"Webhook-Timestamp": {strconv.FormatInt(at.Unix(), 10)},
-		"Webhook-Signature": {signature(keys, id, at, body)},
+		"Webhook-Signature": {egress.Sign(keys, id, at, body)},
 	}
 	res, err := c.client.Do(req)
 	if err != nil {
@@ -120,7 +121,7 @@ func (c *Callbacks) call(ctx context.Context, to, id string, keys []secret.Bytes
 			err = u.Err
 		}
 		err = fmt.Errorf("callback: %w", err)
-		if errors.Is(err, errBlocked) {
+		if errors.Is(err, egress.ErrBlocked) {
 			return outbox.Permanent(err)
 		}
 		return err

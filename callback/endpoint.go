@@ -17,6 +17,7 @@ import (
 	"github.com/signet-hsm/signet/app"
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/internal/egress"
 	"github.com/signet-hsm/signet/internal/envelope"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/internal/secret"
@@ -95,7 +96,7 @@ func (c *Callbacks) Create(ctx context.Context, t tenant.ID, p CreateParams) (Cr
 	case err != nil:
 		return fail(pg.Unavailable(err))
 	}
-	return Created{e, shown(key)}, nil
+	return Created{e, egress.ShowSecret(key)}, nil
 }
 
 // List returns an application's endpoints in the order they were made.
@@ -143,7 +144,7 @@ func (c *Callbacks) Rotate(ctx context.Context, t tenant.ID, ref Ref) (secret.By
 	if err != nil {
 		return secret.Bytes{}, err
 	}
-	return shown(key), nil
+	return egress.ShowSecret(key), nil
 }
 
 // change runs one statement about one endpoint, with its audit event.
@@ -210,7 +211,7 @@ func (c *Callbacks) checkURL(s string) string {
 	if u.User != nil || u.Fragment != "" || strings.HasSuffix(s, "#") {
 		return "must not have a user or a fragment"
 	}
-	if a, err := netip.ParseAddr(u.Hostname()); err == nil && !c.guard.permits(a) {
+	if a, err := netip.ParseAddr(u.Hostname()); err == nil && !c.guard.Permits(a) {
 		return "must not lead to an internal address"
 	}
 	return ""

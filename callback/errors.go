@@ -1,8 +1,6 @@
 package callback
 
 import (
-	"errors"
-
 	"github.com/signet-hsm/signet/fault"
 )
 
@@ -15,7 +13,4 @@ var (
 	ErrLimit = fault.New(fault.Conflict, "CALLBACK_LIMIT", "the application has too many callbacks")
 	// ErrNotFound is a callback that is not there, or another application's.
 	ErrNotFound = fault.New(fault.NotFound, "CALLBACK_NOT_FOUND", "callback not found")
-
-	// errBlocked is an address that no callback may go to.
-	errBlocked = errors.New("the address is not public")
 )

@@ -1,29 +1,36 @@
-package callback
+package egress
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"syscall"
 )
 
-// guard decides about the address that is about to be dialled. It runs after
+// ErrBlocked is a connection to an address that must not be called.
+var ErrBlocked = errors.New("egress: the address is not public")
+
+// Guard decides about the address that is about to be dialled. It runs after
 // the name was resolved, once for each address, so there is no moment between a
 // check and its use.
-type guard struct{ allow []netip.Prefix }
+type Guard struct {
+	Allow []netip.Prefix // addresses that are not public and may be called all the same
+}
 
-// control implements net.Dialer.ControlContext.
-func (g guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
+// Control implements net.Dialer.ControlContext.
+func (g Guard) Control(_ context.Context, _, address string, _ syscall.RawConn) error {
 	at, err := netip.ParseAddrPort(address)
-	if err != nil || !g.permits(at.Addr()) {
-		return fmt.Errorf("callback: %w", errBlocked)
+	if err != nil || !g.Permits(at.Addr()) {
+		return fmt.Errorf("%w: %s", ErrBlocked, address)
 	}
 	return nil
 }
 
-func (g guard) permits(a netip.Addr) bool {
+// Permits reports whether an address may be called.
+func (g Guard) Permits(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
-	for _, p := range g.allow {
+	for _, p := range g.Allow {
 		if p.Contains(a) {
 			return true
 		}
