@@ -49,4 +49,10 @@ order by id desc limit $5`
 from audit_event
 where tenant_id = $1 and id >= $2 and id < $3 and (cardinality($4::text[]) = 0 or app_id = any($4)) and user_id = $6
 order by id desc limit $5`
+
+	// What stands under the registration, and what its device did elsewhere.
+	sqlHistory = `select tenant_id, id, at, action, actor, subject, user_id, app_id, outcome, detail
+from audit_event
+where tenant_id = $1 and user_id = $2 and app_id = $3 and id < $4 and (subject = $5 or detail->>'registration' = $5)
+order by id desc limit $6`
 )
