@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -37,8 +38,11 @@ type Config struct {
 	// mux takes.
 	Prefixes []string
 	Timeout  time.Duration // of one request; 0: 10 s
-	Logger   *slog.Logger
-	Metrics  prometheus.Registerer
+	// Proxies are the addresses whose X-Forwarded-For is believed; of everybody
+	// else it is the address of the connection that counts.
+	Proxies []netip.Prefix
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
 }
 
 // API serves the routes of one dialect.
@@ -132,7 +136,7 @@ func failWith(err error) Handler {
 func (a *API) always(rt Route, header map[string]string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
 		started := time.Now()
-		r := &Request{ID: reqid.Pick(hr.Header.Get(reqid.Header)), http: hr}
+		r := &Request{ID: reqid.Pick(hr.Header.Get(reqid.Header)), http: hr, proxies: a.c.Proxies}
 		ctx, cancel := context.WithTimeout(reqid.With(hr.Context(), r.ID), a.c.Timeout)
 		defer cancel()
 		a.metrics.inFlight.Inc()
@@ -169,6 +173,9 @@ func (a *API) run(ctx context.Context, w http.ResponseWriter, r *Request, rt Rou
 	}
 	if err := a.guard(ctx, r, rt); err != nil {
 		return Response{}, err
+	}
+	if !storable(r.http.URL.Path) {
+		return Response{}, violation("path", hintText)
 	}
 	if err := r.read(); err != nil {
 		return Response{}, err

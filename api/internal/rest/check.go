@@ -56,13 +56,19 @@ func (c *Check) Query(r *Request, name string) (value string, given bool) {
 		c.Fail(name, nil, "the query must be well-formed")
 	case len(values) > 1:
 		c.Fail(name, nil, "must be given once")
-	case len(values) == 1 && !utf8.ValidString(values[0]):
-		c.Fail(name, nil, "must be UTF-8")
+	case len(values) == 1 && !storable(values[0]):
+		c.Fail(name, nil, hintText)
 	case len(values) == 1:
 		return values[0], true
 	}
 	return "", false
 }
+
+const hintText = "must be UTF-8 without the character NUL"
+
+// storable reports whether s is text that PostgreSQL takes: what is none would
+// only come back from there, as if the database were at fault.
+func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
 // QueryInt returns an integer parameter in least..most, or def when it is not given.
 func (c *Check) QueryInt(r *Request, name string, def, least, most int) int {

@@ -65,7 +65,7 @@ func DecodeKnown[T any](r *Request) (T, error) {
 	if err := json.Unmarshal(r.body, &v); err != nil {
 		return v, decodeError(err)
 	}
-	return v, nil
+	return v, checkTokens(r.body, false, nil)
 }
 
 func (r *Request) decode(v any, nullable []string) error {
@@ -79,10 +79,7 @@ func (r *Request) decode(v any, nullable []string) error {
 	if err := json.Unmarshal(r.body, v, json.RejectUnknownMembers(true)); err != nil {
 		return decodeError(err)
 	}
-	if nulls {
-		return checkNulls(r.body, nullable)
-	}
-	return nil
+	return checkTokens(r.body, nulls, nullable)
 }
 
 // isJSON wants exactly one Content-Type, JSON in UTF-8, and no encoding: a
@@ -131,8 +128,13 @@ func scan(b []byte) (nulls bool, err error) {
 	return nulls, nil
 }
 
-// checkNulls finds the null of a body that is known to be valid.
-func checkNulls(b []byte, nullable []string) error {
+// checkTokens looks for what a T can not refuse: a null where none may be, and
+// the character NUL, which no text that is kept can have. The body is known to be
+// valid, so in UTF-8 as well; nulls says that it may have some.
+func checkTokens(b []byte, nulls bool, nullable []string) error {
+	if !nulls && !bytes.Contains(b, []byte(`\u0000`)) {
+		return nil
+	}
 	dec := jsontext.NewDecoder(bytes.NewReader(b))
 	for {
 		tok, err := dec.ReadToken()
@@ -141,9 +143,14 @@ func checkNulls(b []byte, nullable []string) error {
 		} else if err != nil {
 			return decodeError(err)
 		}
-		if tok.Kind() == 'n' {
-			if name := field(dec.StackPointer()); !slices.Contains(nullable, name) {
+		switch tok.Kind() {
+		case 'n':
+			if name := field(dec.StackPointer()); nulls && !slices.Contains(nullable, name) {
 				return violation(name, "must not be null")
+			}
+		case '"':
+			if !storable(tok.String()) {
+				return violation(field(dec.StackPointer()), hintText)
 			}
 		}
 	}

@@ -95,6 +95,7 @@ func routes() []rest.Route {
 			<-ctx.Done()
 			return rest.Response{}, ctx.Err()
 		}},
+		{ID: "T-12", Method: "POST", Pattern: "/things/{id}", Allow: public, Handler: ok},
 		{ID: "T-8", Method: "POST", Pattern: "/small", MaxBody: 10, Allow: public, Handler: ok},
 		{ID: "T-9", Method: "GET", Pattern: "/unencodable", Allow: public, Handler: func(context.Context, *rest.Request) (rest.Response, error) {
 			return rest.OK(map[string]any{"f": func() {}}), nil
@@ -253,6 +254,10 @@ func TestBodies(t *testing.T) {
 		"1001 members":        {long(1001), "body"},
 		"1001 named members":  {wide, "body"},
 		"very long name":      {`{"` + strings.Repeat("k", 5000) + `":1}`, strings.Repeat("k", 64) + "..."},
+		"NUL":                 {`{"name":"a\u0000"}`, "name"},
+		"NUL further in":      {`{"params":null,"tags":["a","\u0000"]}`, "tags[1]"},
+		"NUL in a name":       {`{"nested":{"a\u0000b":1}}`, `nested.a\u0000b`},
+		"no NUL":              {`{"name":"a\\u0000"}`, ""},
 		"control in the name": {"{\"a\nb\":1}", "body"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -265,6 +270,9 @@ func TestBodies(t *testing.T) {
 			require.Equal(t, 400, w.Code, w.Body)
 			require.JSONEq(t, `{"reason":"REQUEST_INVALID","fields":["`+strings.ReplaceAll(c.field, "\n", `\n`)+`"]}`, w.Body.String())
 		})
+	}
+	for path, want := range map[string]int{"/things/%c3%a4": 200, "/things/%00": 400, "/things/%ff": 400} {
+		require.Equal(t, want, s.do("POST", path, "", "").Code, path)
 	}
 	require.Equal(t, 201, s.do("POST", "/optional", "", "").Code)
 	require.Equal(t, 400, s.do("POST", "/optional", "", " ").Code)
@@ -357,7 +365,7 @@ func TestQuery(t *testing.T) {
 	for query, want := range map[string]int{
 		"": 200, "?page=7&who=%C3%A4": 200, "?surplus=1": 200,
 		"?page=0": 400, "?page=1001": 400, "?page=": 400, "?page=x": 400, "?page=1.0": 400, "?page=1&page=1": 400,
-		"?who=%ff": 400, "?who=%zz": 400, "?who=a;b": 400, "?page=99999999999999999999": 400,
+		"?who=%ff": 400, "?who=%00": 400, "?who=%zz": 400, "?who=a;b": 400, "?page=99999999999999999999": 400,
 	} {
 		w := s.do("GET", "/query"+query, "", "")
 		require.Equal(t, want, w.Code, "%s: %s", query, w.Body)

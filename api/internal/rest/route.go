@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -29,6 +30,7 @@ type Request struct {
 	Principal access.Principal // zero on a Public route
 	http      *http.Request
 	body      []byte
+	proxies   []netip.Prefix
 }
 
 // Path returns the value of a wildcard of the pattern.
@@ -36,6 +38,9 @@ func (r *Request) Path(name string) string { return r.http.PathValue(name) }
 
 // Header returns the first value of a header.
 func (r *Request) Header(name string) string { return r.http.Header.Get(name) }
+
+// RawQuery returns the query as it was sent, for what was signed as such.
+func (r *Request) RawQuery() string { return r.http.URL.RawQuery }
 
 // Body returns the body as it was sent, for what was signed or encrypted as such.
 func (r *Request) Body() []byte { return r.body }
