@@ -37,6 +37,7 @@ var layers = map[string]int{
 	"internal/outbox":    23,
 	"internal/arch":      20,
 	"internal/qr":        20,
+	"internal/filter":    20,
 	"internal/egress":    21,
 	"internal/linear":    20,
 	"hsm":                30,
@@ -67,10 +68,11 @@ var layers = map[string]int{
 // listed packages of signet): an allow-list, because a deny-list once let
 // net/http slip through.
 var pure = map[string][]string{
-	"fault":       {"errors"},
-	"signature":   {"bytes", "cmp", "crypto/", "encoding", "encoding/", "errors", "fmt", "hash", "io", "log/slog", "math/big", "math/bits", "net/url", "slices", "sort", "strconv", "strings", "sync", "sync/atomic", "unicode/utf8", "unsafe", module + "/fault"},
-	"otp":         {"bytes", "crypto/", "encoding", "encoding/", "errors", "fmt", "hash", "math", "math/big", "strconv", "strings", "time", module + "/fault"},
-	"ca/issuance": {"bytes", "cmp", "crypto", "crypto/", "encoding", "encoding/", "errors", "fmt", "hash", "io", "math/big", "net/url", "slices", "sort", "strconv", "strings", "sync", "sync/atomic", "time", "unicode", "unicode/utf8", "golang.org/x/crypto/cryptobyte", "golang.org/x/crypto/cryptobyte/asn1", module + "/fault"},
+	"fault":           {"errors"},
+	"signature":       {"bytes", "cmp", "crypto/", "encoding", "encoding/", "errors", "fmt", "hash", "io", "log/slog", "math/big", "math/bits", "net/url", "slices", "sort", "strconv", "strings", "sync", "sync/atomic", "unicode/utf8", "unsafe", module + "/fault"},
+	"otp":             {"bytes", "crypto/", "encoding", "encoding/", "errors", "fmt", "hash", "math", "math/big", "strconv", "strings", "time", module + "/fault"},
+	"internal/filter": {"cmp", "fmt", "maps", "math/big", "slices", "strconv", "strings", "time", "unicode", "unicode/utf8", module + "/fault"},
+	"ca/issuance":     {"bytes", "cmp", "crypto", "crypto/", "encoding", "encoding/", "errors", "fmt", "hash", "io", "math/big", "net/netip", "net/url", "slices", "sort", "strconv", "strings", "sync", "sync/atomic", "time", "unicode", "unicode/utf8", "golang.org/x/crypto/cryptobyte", "golang.org/x/crypto/cryptobyte/asn1", module + "/fault"},
 }
 
 // impure are members of allowed families that no pure package may use.
