@@ -37,6 +37,7 @@ var layers = map[string]int{
 	"internal/outbox":    23,
 	"internal/arch":      20,
 	"internal/qr":        20,
+	"internal/group":     20,
 	"internal/filter":    20,
 	"internal/egress":    21,
 	"internal/linear":    20,

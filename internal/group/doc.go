@@ -1,0 +1,29 @@
+// Package group lets concurrent calls share one flush, as a database's group
+// commit does: what comes while a flush is under way waits and goes into the
+// next one together. There is no timer, so a lone call waits for nobody, and
+// batches grow by themselves exactly when the store is the bottleneck.
+//
+// # Promises
+//
+// A call is answered only after the flush that held it returned. Each item has
+// its own answer. A batch that fails in a way that one item may have caused
+// (Config.Alone) is flushed again one by one, so that a bad item fails alone.
+//
+// A call whose context ends while it waits is taken out: it was never flushed.
+// One whose context ends during its flush gets the context's error, and its
+// outcome is unknown to the caller, as after any lost answer. The flush itself
+// does not end with the call that happens to lead it: it has a time of its own.
+//
+// A full queue, or one that the caller's deadline can not outlast by what
+// flushes took lately, refuses at once with ErrBusy (fault kind Unavailable):
+// under overload the work that is done stays useful.
+//
+// # States
+//
+// A lane is idle or has one leader, a caller that flushes for all; leadership
+// goes to the oldest waiting call when a flush ends. No goroutine is started and
+// nothing needs closing. Items with one key go to one lane; the order within a
+// lane is that of arrival.
+//
+// Owns: no table, no file. Safe for concurrent use.
+package group

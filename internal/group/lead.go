@@ -1,0 +1,118 @@
+package group
+
+import (
+	"context"
+	"time"
+)
+
+// lead flushes one batch that begins with c, answers it, and hands the lane on.
+func (g *Group[I, O]) lead(l *lane[I, O], c *call[I, O]) {
+	calls := g.take(l, c)
+	began := time.Now()
+	done := false
+	defer func() {
+		if !done { // a panic: nobody may wait for ever; it goes on after this
+			for _, c := range calls {
+				c.err = errAnswers
+			}
+		}
+		g.answer(calls, c)
+		g.settle(l, time.Since(began))
+		g.pass(l)
+	}()
+	g.run(calls)
+	done = true
+}
+
+// take makes the batch: c and the oldest that wait, without those who left.
+func (g *Group[I, O]) take(l *lane[I, O], c *call[I, O]) []*call[I, O] {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(l.waiting), g.batch-1)
+	calls := make([]*call[I, O], 0, n+1)
+	calls = append(calls, c)
+	for _, w := range l.waiting[:n] {
+		if w.ctx.Err() != nil {
+			w.err = w.ctx.Err()
+			w.turn <- false
+			continue
+		}
+		calls = append(calls, w)
+	}
+	l.waiting = append(l.waiting[:0], l.waiting[n:]...)
+	clear(l.waiting[len(l.waiting):cap(l.waiting)])
+	return calls
+}
+
+// run flushes the batch and fills the answers. The flush must not end because
+// the caller that leads it goes away: others stand in it too.
+func (g *Group[I, O]) run(calls []*call[I, O]) {
+	g.metrics.size.Observe(float64(len(calls)))
+	err := g.flushAll(calls)
+	if err == nil {
+		return
+	}
+	if len(calls) > 1 && g.alone(err) {
+		for i := range calls {
+			if err := g.flushAll(calls[i : i+1]); err != nil {
+				calls[i].err = err
+			}
+		}
+		return
+	}
+	for _, c := range calls {
+		c.err = err
+	}
+}
+
+func (g *Group[I, O]) flushAll(calls []*call[I, O]) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(calls[0].ctx), g.timeout)
+	defer cancel()
+	items := make([]I, len(calls))
+	for i, c := range calls {
+		items[i] = c.in
+	}
+	outs, err := g.flush(ctx, items)
+	if err != nil {
+		return err
+	}
+	if len(outs) != len(calls) {
+		return errAnswers
+	}
+	for i, c := range calls {
+		c.out = outs[i]
+	}
+	return nil
+}
+
+// answer wakes all but the leader, who knows.
+func (g *Group[I, O]) answer(calls []*call[I, O], leader *call[I, O]) {
+	for _, c := range calls {
+		if c != leader {
+			c.turn <- false
+		}
+	}
+}
+
+// settle remembers how long a flush takes: a mean in which the last one weighs a
+// quarter, so that one slow sync neither is forgotten nor rules for long.
+func (g *Group[I, O]) settle(l *lane[I, O], took time.Duration) {
+	l.mu.Lock()
+	l.took += (took - l.took) / 4
+	l.mu.Unlock()
+}
+
+// pass gives the lead to the oldest that waits, or leaves the lane idle.
+func (g *Group[I, O]) pass(l *lane[I, O]) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) == 0 {
+		l.led = false
+		return
+	}
+	next := l.waiting[0]
+	n := copy(l.waiting, l.waiting[1:])
+	l.waiting[n] = nil
+	l.waiting = l.waiting[:n]
+	next.turn <- true
+}
