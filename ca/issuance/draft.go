@@ -15,15 +15,18 @@ type Order struct {
 	Profile *Template
 	Request *Request
 	Subject Subject
-	Serial  Serial
-	Now     time.Time
+	// AltNames must fit the profile's policy; a request may ask for some of them.
+	AltNames AltNames
+	Serial   Serial
+	Now      time.Time
 	// Locations depend on the issuer and, with sharded CRLs, on the serial. Empty:
 	// the certificate says nothing about where it can be checked.
 	Locations Locations
 }
 
-// Draft is a certificate without its signature. It is a single-use token: only
-// Prepare makes one, and Sign takes it once.
+// Draft is a certificate without its signature, which its template's linter has
+// passed. It is a single-use token: only Prepare makes one, after the linter said
+// yes, and Sign takes it once. Signing what was not linted can not be written.
 type Draft struct {
 	serial    Serial
 	notBefore time.Time
@@ -35,10 +38,11 @@ type Draft struct {
 	used      atomic.Bool
 }
 
-// Prepare checks an order and builds the exact bytes to be signed. No private
-// key is involved, so everything that can be refused is refused here, before an
-// intent is written or an HSM called. Errors: ErrProfile, ErrKeyAlgorithm,
-// ErrExtension, ErrSubject, ErrSerial, ErrIssuerExpired, ErrLocation.
+// Prepare checks an order, builds the exact bytes to be signed and has them
+// linted. The issuer's private key is not involved, so everything that can be
+// refused is refused here, before an intent is written or an HSM called. Errors:
+// ErrProfile, ErrKeyAlgorithm, ErrKeyBlocked, ErrExtension, ErrSubject, ErrAltName,
+// ErrSerial, ErrIssuerExpired, ErrLocation, ErrLint.
 func Prepare(o Order) (*Draft, error) {
 	if o.Profile == nil || o.Request == nil {
 		return nil, fmt.Errorf("prepare: %w: no profile or no request", ErrProfile)
@@ -53,10 +57,16 @@ func Prepare(o Order) (*Draft, error) {
 	if !p.allows(o.Request.algorithm, o.Request.bits) {
 		return nil, fmt.Errorf("prepare: %w: %s of %d bits for %s", ErrKeyAlgorithm, o.Request.algorithm, o.Request.bits, p.Name)
 	}
-	if err := o.Request.asks.check(p); err != nil {
+	if err := o.Profile.checks.Blocked.check(o.Request); err != nil {
+		return nil, fmt.Errorf("prepare: %w", err)
+	}
+	if err := o.Request.asks.check(p, &o.AltNames); err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
 	if err := p.Subject.check(&o.Subject); err != nil {
+		return nil, fmt.Errorf("prepare: %w", err)
+	}
+	if err := p.AltNames.check(&o.AltNames); err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
 	if err := o.Locations.check(p); err != nil {
@@ -68,6 +78,9 @@ func Prepare(o Order) (*Draft, error) {
 	}
 	if err := d.encode(&o); err != nil {
 		return nil, fmt.Errorf("prepare: %w: %w", ErrProfile, err)
+	}
+	if err := o.Profile.checks.Linter.Candidate(&Candidate{draft: d, order: &o}); err != nil {
+		return nil, fmt.Errorf("prepare: %w: %w", ErrLint, err)
 	}
 	return d, nil
 }
@@ -101,15 +114,15 @@ func (d *Draft) setIssuer(o *Order) (err error) {
 // Sign has the issuer's key sign the draft and returns the certificate in DER.
 // It works once: a second certificate needs a second serial and a second intent,
 // so even a failed attempt uses the draft up. Before the certificate leaves, the
-// signature is verified with the issuer's public key and the signed part is
-// compared with the draft: an HSM that computes wrongly, or a key that is not
+// signature is verified with the issuer's public key (Checks.VerifyEvery) and the
+// signed part is compared with the draft: an HSM that computes wrongly, or a key that is not
 // the issuer's, is found here and not by a phone. Errors: ErrDraftUsed,
 // ErrSigning; the signer's own error stays in the chain.
 func (d *Draft) Sign(key crypto.Signer) ([]byte, error) {
 	if !d.used.CompareAndSwap(false, true) {
 		return nil, ErrDraftUsed
 	}
-	der, err := d.scheme.Sign(key, d.tbs)
+	der, err := d.scheme.sign(key, d.tbs, d.profile.verifies())
 	if err != nil {
 		return nil, fmt.Errorf("sign %s: %w", d.serial, err)
 	}

@@ -33,6 +33,9 @@ var keyAlgorithms = map[KeyAlgorithm]struct{}{P256: {}, P384: {}, RSA: {}, Ed255
 func CheckKey(key crypto.PublicKey) (KeyAlgorithm, int, error) {
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:
+		if _, err := k.Bytes(); err != nil { // on the curve, and not its zero
+			return "", 0, fmt.Errorf("%w: %w", ErrKeyAlgorithm, err)
+		}
 		switch k.Curve {
 		case elliptic.P256():
 			return P256, 256, nil
@@ -41,10 +44,7 @@ func CheckKey(key crypto.PublicKey) (KeyAlgorithm, int, error) {
 		}
 		return "", 0, fmt.Errorf("%w: curve", ErrKeyAlgorithm)
 	case ed25519.PublicKey:
-		if len(k) != ed25519.PublicKeySize {
-			return "", 0, fmt.Errorf("%w: Ed25519 length", ErrKeyAlgorithm)
-		}
-		return Ed25519, 256, nil
+		return Ed25519, 256, checkEd25519(k)
 	case *rsa.PublicKey:
 		return RSA, k.N.BitLen(), checkRSA(k)
 	}

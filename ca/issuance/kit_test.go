@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/ca/lint"
 )
 
 var now = time.Date(2026, 3, 4, 5, 6, 7, 890, time.UTC)
@@ -50,9 +51,20 @@ func edKey(tb testing.TB) ed25519.PrivateKey {
 	return k
 }
 
+// checks are the product's: all these tests have every certificate linted.
+var checks = issuance.Checks{Linter: newLinter()}
+
+func newLinter() *lint.Linter {
+	l, err := lint.New(lint.Config{})
+	if err != nil {
+		panic(err)
+	}
+	return l
+}
+
 func compile(tb testing.TB, p issuance.Profile) *issuance.Template {
 	tb.Helper()
-	t, err := p.Compile()
+	t, err := p.Compile(checks)
 	require.NoError(tb, err)
 	return t
 }

@@ -14,6 +14,7 @@ const (
 	maxNoCheck     = 31 * 24 * time.Hour
 	maxChain       = 8
 	maxUsages      = 16 // entries in any list of a profile
+	maxAltNames    = 32 // in one certificate
 	maxLocations   = 4  // of a kind
 	maxLocation    = 255
 )

@@ -28,8 +28,13 @@ type Profile struct {
 	// Backdate moves notBefore into the past for devices whose clock is late.
 	Backdate   time.Duration  `yaml:"backdate"`
 	Subject    SubjectPolicy  `yaml:"subject"`
+	AltNames   AltNamePolicy  `yaml:"alt_names"`
 	Keys       []KeyAlgorithm `yaml:"keys"`
 	MinRSABits int            `yaml:"min_rsa_bits"` // 0: 2048
+	// IgnoreAsks has what a request asks for beyond the profile passed over. Nothing
+	// of it is ever copied, but by default it is refused: giving less than was asked
+	// makes certificates that fail far away from here. CA rights are always refused.
+	IgnoreAsks bool `yaml:"ignore_asks"`
 }
 
 // Validate refuses a profile that could yield a certificate we would not defend.
@@ -40,7 +45,7 @@ func (p *Profile) Validate() error {
 	if !validName(p.Name) {
 		return bad("name must be 1..32 characters of A-Z, 0-9, _")
 	}
-	if max(len(p.KeyUsages), len(p.ExtKeyUsages), len(p.Keys), len(p.Subject.Required), len(p.Subject.Optional)) > maxUsages {
+	if max(len(p.KeyUsages), len(p.ExtKeyUsages), len(p.Keys), len(p.Subject.Required), len(p.Subject.Optional), len(p.AltNames.DNS), len(p.AltNames.IP)) > maxUsages {
 		return bad("a list is longer than %d", maxUsages)
 	}
 	if len(p.KeyUsages) == 0 || !knownSet(p.KeyUsages, keyUsageBits) {
@@ -81,6 +86,9 @@ func (p *Profile) Validate() error {
 	if err := p.Subject.validate(); err != nil {
 		return bad("%v", err)
 	}
+	if err := p.AltNames.validate(); err != nil {
+		return bad("%v", err)
+	}
 	return nil
 }
 
@@ -97,8 +105,11 @@ func (p *Profile) Hash() [sha256.Size]byte {
 	e.number(int64(p.Validity), int64(p.Backdate))
 	encodeSet(e, p.Subject.Required)
 	encodeSet(e, p.Subject.Optional)
+	e.number(flag(p.AltNames.Required))
+	encodeSet(e, p.AltNames.DNS)
+	encodeSet(e, p.AltNames.IP)
 	encodeSet(e, p.Keys)
-	e.number(int64(p.minRSABits()))
+	e.number(int64(p.minRSABits()), flag(p.IgnoreAsks))
 	return [sha256.Size]byte(e.h.Sum(nil))
 }
 

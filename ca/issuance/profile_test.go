@@ -13,7 +13,7 @@ func TestBuiltInProfilesAreValid(t *testing.T) {
 	t.Parallel()
 	seen := map[[32]byte]bool{}
 	for _, p := range []issuance.Profile{issuance.Root(), issuance.Issuer(), issuance.Signer(), issuance.ASTDevice(), issuance.Signature(), issuance.Gateway(), issuance.OCSPSigning()} {
-		tpl, err := p.Compile()
+		tpl, err := p.Compile(checks)
 		require.NoError(t, err, p.Name)
 		require.Equal(t, p.Hash(), tpl.Hash())
 		require.Equal(t, p, tpl.Profile())
@@ -64,7 +64,7 @@ func TestProfileValidateRefuses(t *testing.T) {
 			p := issuance.ASTDevice()
 			change(&p)
 			require.ErrorIs(t, p.Validate(), issuance.ErrProfile)
-			tpl, err := p.Compile()
+			tpl, err := p.Compile(checks)
 			require.ErrorIs(t, err, issuance.ErrProfile)
 			require.Nil(t, tpl)
 		})
@@ -111,7 +111,7 @@ func TestProfileHash(t *testing.T) {
 func TestTemplateIsACopy(t *testing.T) {
 	t.Parallel()
 	p := issuance.ASTDevice()
-	tpl, err := p.Compile()
+	tpl, err := p.Compile(checks)
 	require.NoError(t, err)
 	p.Keys[0] = "changed"
 	got := tpl.Profile()

@@ -78,15 +78,17 @@ func Signature() Profile {
 }
 
 // Gateway is the profile GATEWAY: a machine of the tenant's that serves phones
-// and calls the others of its kind.
+// and calls the others of its kind. Its host names are the caller's to know; an
+// installation that can name its domains lists them in a profile of its own.
 func Gateway() Profile {
 	return Profile{
 		Name:         "GATEWAY",
 		KeyUsages:    []KeyUsage{DigitalSignature},
 		ExtKeyUsages: []ExtKeyUsage{ServerAuth, ClientAuth},
 		Validity:     year, Backdate: 5 * time.Minute,
-		Subject: SubjectPolicy{Required: []Attribute{Organization, CommonName}},
-		Keys:    []KeyAlgorithm{P256, P384, RSA, Ed25519},
+		Subject:  SubjectPolicy{Required: []Attribute{Organization, CommonName}},
+		AltNames: AltNamePolicy{Required: true, DNS: []string{"*"}},
+		Keys:     []KeyAlgorithm{P256, P384, RSA, Ed25519},
 	}
 }
 

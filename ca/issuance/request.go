@@ -32,6 +32,7 @@ type asks struct {
 	ca           bool
 	keyUsage     [2]byte
 	extKeyUsages []asn1.ObjectIdentifier
+	altNames     AltNames
 	other        []asn1.ObjectIdentifier // extensions that no profile of ours gives
 }
 
@@ -120,6 +121,11 @@ func readAsks(csr *x509.CertificateRequest) (a asks, err error) {
 			a.keyUsage, ok = readKeyUsage(s)
 		case ext.Id.Equal(oidExtKeyUsage):
 			a.extKeyUsages, ok = readExtKeyUsages(s)
+		case ext.Id.Equal(oidSubjectAltName):
+			var other bool
+			if a.altNames, other, ok = readAltNames(s); other {
+				a.other = append(a.other, ext.Id)
+			}
 		default:
 			a.other = append(a.other, ext.Id)
 		}
@@ -169,16 +175,19 @@ func readExtKeyUsages(s cryptobyte.String) (oids []asn1.ObjectIdentifier, ok boo
 	return oids, true
 }
 
-// check refuses a request that would get less than it asks for: silently giving
-// less than was asked makes certificates that fail far away from here.
-func (a *asks) check(p *Profile) error {
-	if len(a.other) > 0 {
-		return fmt.Errorf("%w: %s", ErrExtension, a.other[0])
-	}
+// check refuses a request that would get less than it asks for (see
+// Profile.IgnoreAsks).
+func (a *asks) check(p *Profile, given *AltNames) error {
 	if a.ca && !p.CA {
 		return fmt.Errorf("%w: CA:TRUE", ErrExtension)
 	}
-	if given := usageByte(p.KeyUsages); a.keyUsage[0]&^given != 0 || a.keyUsage[1] != 0 {
+	if p.IgnoreAsks {
+		return nil
+	}
+	if len(a.other) > 0 {
+		return fmt.Errorf("%w: %s", ErrExtension, a.other[0])
+	}
+	if bits := usageByte(p.KeyUsages); a.keyUsage[0]&^bits != 0 || a.keyUsage[1] != 0 {
 		return fmt.Errorf("%w: keyUsage", ErrExtension)
 	}
 	for _, oid := range a.extKeyUsages {
@@ -186,5 +195,12 @@ func (a *asks) check(p *Profile) error {
 			return fmt.Errorf("%w: extKeyUsage %s", ErrExtension, oid)
 		}
 	}
+	if !within(a.altNames.DNS, given.DNS) || !within(a.altNames.IP, given.IP) {
+		return fmt.Errorf("%w: subjectAltName", ErrExtension)
+	}
 	return nil
+}
+
+func within[T comparable](set, of []T) bool {
+	return !slices.ContainsFunc(set, func(v T) bool { return !slices.Contains(of, v) })
 }

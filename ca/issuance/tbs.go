@@ -35,6 +35,7 @@ func (d *Draft) encode(o *Order) error {
 		b.AddASN1(casn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
 			b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
 				b.AddBytes(o.Profile.extensions)
+				o.AltNames.add(b)
 				addExtension(b, oidSubjectKeyID, false, func(b *cryptobyte.Builder) {
 					b.AddASN1OctetString(o.Request.keyID[:])
 				})

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/crypto/cryptobyte"
 )
@@ -12,16 +13,27 @@ import (
 // in all its certificates encoded once.
 type Template struct {
 	profile    Profile
+	checks     Checks
+	signed     atomic.Uint64 // certificates, to choose those whose signature is verified
 	hash       [sha256.Size]byte
 	extensions []byte // those of the profile, one behind the other
 }
 
-// Compile validates the profile and takes a copy of it.
-func (p *Profile) Compile() (*Template, error) {
+// Compile validates the profile, takes a copy of it and has the linter judge
+// what it yields: a template exists when its certificates pass. Errors:
+// ErrProfile, ErrLint.
+func (p *Profile) Compile(checks ...Checks) (*Template, error) {
+	c := Checks{Linter: unlinted{}} // until every caller gives its checks
+	if len(checks) > 0 {
+		c = checks[0]
+	}
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Template{profile: p.clone(), hash: p.Hash()}
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("profile %q: %w", p.Name, err)
+	}
+	t := &Template{profile: p.clone(), checks: c, hash: p.Hash()}
 	var b cryptobyte.Builder
 	addBasicConstraints(&b, p.CA, p.MaxPath)
 	addKeyUsage(&b, p.KeyUsages)
@@ -36,11 +48,25 @@ func (p *Profile) Compile() (*Template, error) {
 		return nil, fmt.Errorf("profile %q: %w: %w", p.Name, ErrProfile, err)
 	}
 	t.extensions = der
+	if err := c.Linter.Template(t); err != nil {
+		return nil, fmt.Errorf("profile %q: %w: %w", p.Name, ErrLint, err)
+	}
 	return t, nil
 }
 
 // Name returns the profile's name.
 func (t *Template) Name() string { return t.profile.Name }
+
+// CA reports whether the profile is a certificate authority's.
+func (t *Template) CA() bool { return t.profile.CA }
+
+// verifies chooses whether the next new signature is verified.
+func (t *Template) verifies() bool {
+	if t.profile.CA || t.checks.VerifyEvery <= 1 {
+		return true
+	}
+	return (t.signed.Add(1)-1)%uint64(t.checks.VerifyEvery) == 0
+}
 
 // Hash returns Profile.Hash of the compiled profile.
 func (t *Template) Hash() [sha256.Size]byte { return t.hash }
@@ -58,5 +84,13 @@ func (p *Profile) clone() Profile {
 	c.Keys = slices.Clone(p.Keys)
 	c.Subject.Required = slices.Clone(p.Subject.Required)
 	c.Subject.Optional = slices.Clone(p.Subject.Optional)
+	c.AltNames.DNS = slices.Clone(p.AltNames.DNS)
+	c.AltNames.IP = slices.Clone(p.AltNames.IP)
 	return c
 }
+
+// unlinted is what callers get that do not say who lints yet.
+type unlinted struct{}
+
+func (unlinted) Template(*Template) error   { return nil }
+func (unlinted) Candidate(*Candidate) error { return nil }

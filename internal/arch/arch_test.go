@@ -45,6 +45,8 @@ var layers = map[string]int{
 	"otp":                30,
 	"signature":          30,
 	"ca/issuance":        30,
+	"ca/lint":            31,
+	"ca/profile":         32,
 	"ca/revocation":      55,
 	"access":             40,
 	"audit":              35,
