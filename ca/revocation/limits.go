@@ -1,4 +1,16 @@
 package revocation
 
+import "time"
+
 // MaxShards bounds the CRLs of one issuer.
 const MaxShards = 1024
+
+const (
+	maxRequest  = 8 << 10  // bytes of an OCSP request; one CertID needs about 100
+	cacheBytes  = 64 << 20 // of CRLs kept in memory
+	dueShards   = 64       // CRLs looked at in one round
+	dueAnswers  = 256      // OCSP responses refreshed in one round
+	retryPause  = 5 * time.Second
+	lingerTime  = 5 * time.Second // for a statement after its context has ended
+	statusEvery = 15 * time.Second
+)

@@ -13,10 +13,6 @@ import (
 	"github.com/signet-hsm/signet/tenant"
 )
 
-// KeyID is the subject key identifier of a CA certificate; it names the issuer
-// in tables and addresses.
-type KeyID [20]byte
-
 // Record is one revoked certificate. All fields are required but Since, and
 // Reason, whose zero is Unspecified.
 type Record struct {

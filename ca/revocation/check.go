@@ -1,0 +1,48 @@
+package revocation
+
+import (
+	"bytes"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"slices"
+)
+
+// checkCRL reads a new CRL as a verifier would, before anybody else does: it must
+// be signed by the issuer and say what it was made to say. The signature itself
+// was checked by x509.CreateRevocationList.
+func checkCRL(der []byte, issuer *Issuer, want *x509.RevocationList) error {
+	got, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCheck, err)
+	}
+	bad := func(what string) error { return fmt.Errorf("%w: CRL: %s", ErrCheck, what) }
+	switch {
+	case got.CheckSignatureFrom(issuer.Certificate) != nil:
+		return bad("signature")
+	case !bytes.Equal(got.RawIssuer, issuer.Certificate.RawSubject):
+		return bad("issuer")
+	case !bytes.Equal(got.AuthorityKeyId, issuer.Certificate.SubjectKeyId):
+		return bad("authority key identifier")
+	case got.Number.Cmp(want.Number) != 0:
+		return bad("number")
+	case !got.ThisUpdate.Equal(want.ThisUpdate), !got.NextUpdate.Equal(want.NextUpdate), !got.NextUpdate.After(got.ThisUpdate):
+		return bad("validity")
+	case len(got.RevokedCertificateEntries) != len(want.RevokedCertificateEntries):
+		return bad("number of entries")
+	}
+	for i := range got.RevokedCertificateEntries {
+		g, w := &got.RevokedCertificateEntries[i], &want.RevokedCertificateEntries[i]
+		if g.SerialNumber.Cmp(w.SerialNumber) != 0 || g.ReasonCode != w.ReasonCode || !g.RevocationTime.Equal(w.RevocationTime) {
+			return bad("an entry")
+		}
+	}
+	for _, w := range want.ExtraExtensions {
+		if !slices.ContainsFunc(got.Extensions, func(g pkix.Extension) bool {
+			return g.Id.Equal(w.Id) && g.Critical == w.Critical && bytes.Equal(g.Value, w.Value)
+		}) {
+			return bad("scope")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+package revocation
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/internal/pg"
+)
+
+// delegate returns the certificate under which responses about the issuer's
+// certificates are signed. It is made when somebody first asks, and anew when
+// two thirds of its life are over. A renewal that fails is no matter while the
+// old one is valid.
+func (p *Publisher) delegate(ctx context.Context, i *Issuer) (*x509.Certificate, error) {
+	if c, ok := p.delegates.Load(i.KeyID()); ok && p.fit(c.(*x509.Certificate), i) == fresh {
+		return c.(*x509.Certificate), nil
+	}
+	old, err := p.storedDelegate(ctx, i)
+	if err != nil {
+		return nil, err
+	}
+	if old != nil && p.fit(old, i) == fresh {
+		p.delegates.Store(i.KeyID(), old)
+		return old, nil
+	}
+	renewed, err := p.certify(ctx, i)
+	if err == nil {
+		p.delegates.Store(i.KeyID(), renewed)
+		return renewed, nil
+	}
+	if old != nil && p.fit(old, i) == ageing {
+		if !errors.Is(err, errElsewhere) {
+			p.c.Logger.LogAttrs(ctx, slog.LevelWarn, "revocation: an OCSP signing certificate could not be renewed",
+				slog.String("issuer", i.KeyID().String()), slog.Time("notAfter", old.NotAfter), slog.Any("cause", err))
+		}
+		return old, nil
+	}
+	if errors.Is(err, errElsewhere) {
+		return p.awaitDelegate(ctx, i)
+	}
+	return nil, err
+}
+
+// fitness of a delegate's certificate.
+type fitness uint8
+
+const (
+	unfit fitness = iota
+	ageing
+	fresh
+)
+
+func (p *Publisher) fit(c *x509.Certificate, i *Issuer) fitness {
+	now := p.c.Now()
+	if now.Before(c.NotBefore) || now.After(c.NotAfter) || !i.signed(c) {
+		return unfit
+	}
+	if now.Sub(c.NotBefore) > c.NotAfter.Sub(c.NotBefore)*2/3 {
+		return ageing
+	}
+	return fresh
+}
+
+func (p *Publisher) storedDelegate(ctx context.Context, i *Issuer) (*x509.Certificate, error) {
+	id := i.KeyID()
+	var der []byte
+	err := p.c.DB.QueryRow(ctx, sqlDelegate, id[:]).Scan(&der)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("revocation: read OCSP signing certificate: %w", pg.Unavailable(err))
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("revocation: OCSP signing certificate: %w: %w", ErrRecord, err)
+	}
+	return c, nil
+}
+
+// errElsewhere: another node is issuing the certificate.
+var errElsewhere = errors.New("revocation: another node renews the OCSP signing certificate")
+
+// certify has the CA issue a certificate. The serial is recorded first, and the
+// row is the claim that keeps other nodes from doing the same.
+func (p *Publisher) certify(ctx context.Context, i *Issuer) (*x509.Certificate, error) {
+	id, now := i.KeyID(), p.wallTime()
+	serial, err := issuance.NewSerial(p.c.Random)
+	if err != nil {
+		return nil, fmt.Errorf("revocation: %w", err)
+	}
+	var revision int
+	err = p.c.DB.QueryRow(ctx, sqlClaimDelegate, id[:], serial[:], now, now.Add(-p.c.Lease)).Scan(&revision)
+	if errors.Is(err, pgx.ErrNoRows) || pg.IsUnique(err, "ca_ocsp_delegate_pkey") {
+		return nil, errElsewhere
+	}
+	if err != nil {
+		return nil, fmt.Errorf("revocation: record OCSP signing certificate: %w", pg.Unavailable(err))
+	}
+	start := time.Now()
+	der, err := p.c.Authority.CertifyResponder(ctx, id, serial)
+	p.metrics.signed("delegate", start, err)
+	if err != nil {
+		return nil, err
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil || p.fit(c, i) == unfit {
+		return nil, fmt.Errorf("%w: OCSP signing certificate: %w", ErrCheck, err)
+	}
+	tag, err := p.c.DB.Exec(ctx, sqlStoreDelegate, id[:], revision, der, c.NotBefore, c.NotAfter)
+	if err != nil {
+		return nil, fmt.Errorf("revocation: store OCSP signing certificate: %w", pg.Unavailable(err))
+	}
+	if tag.RowsAffected() != 1 {
+		return nil, fmt.Errorf("revocation: store OCSP signing certificate: %w", ErrRecord)
+	}
+	return c, nil
+}
+
+// awaitDelegate waits for another node's first certificate.
+func (p *Publisher) awaitDelegate(ctx context.Context, i *Issuer) (*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.c.Wait)
+	defer cancel()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", errElsewhere, fault.ErrUnavailable)
+		case <-time.After(50 * time.Millisecond):
+		}
+		c, err := p.storedDelegate(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		if c != nil && p.fit(c, i) != unfit {
+			p.delegates.Store(i.KeyID(), c)
+			return c, nil
+		}
+	}
+}
