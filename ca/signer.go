@@ -42,6 +42,10 @@ const Current = "current"
 type Page struct {
 	Number int // 1 and up; 0 = 1
 	Size   int // 5..100; 0 = 20
+	// Filter chooses entries by their properties, in the language of package
+	// filter; "" = all. Signers have name, id, createdAt, updatedAt, generation and
+	// state; certificates certRef, status, user, client and profile.
+	Filter string
 }
 
 func (p Page) bounds() (limit int, offset int64, err error) {
@@ -77,25 +81,13 @@ func (a *Authority) Signer(ctx context.Context, t tenant.ID, spec string) (Signe
 }
 
 // ListSigners returns a page of a tenant's signers, newest generation first, and
-// how many there are in all (CA-05).
-func (a *Authority) ListSigners(ctx context.Context, t tenant.ID, page Page) ([]Signer, int, error) {
-	limit, offset, err := page.bounds()
-	if err != nil {
-		return nil, 0, err
-	}
-	var total int
-	if err := a.db.QueryRow(ctx, sqlSignerCount, t.String()).Scan(&total); err != nil {
-		return nil, 0, fmt.Errorf("ca: count signers: %w", pg.Unavailable(err))
-	}
-	rows, err := a.db.Query(ctx, sqlSignerList, t.String(), limit, offset)
-	if err != nil {
-		return nil, 0, fmt.Errorf("ca: list signers: %w", pg.Unavailable(err))
-	}
-	list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (Signer, error) { return scanSigner(t, r) })
-	if err != nil {
-		return nil, 0, fmt.Errorf("ca: list signers: %w", pg.Unavailable(err))
-	}
-	return list, total, nil
+// how many pass the filter in all (CA-05). Errors: ErrRequest, filter.ErrSyntax,
+// filter.ErrProperty, fault.ErrUnavailable. A page behind the last is empty.
+func (a *Authority) ListSigners(ctx context.Context, t tenant.ID, p Page) ([]Signer, int, error) {
+	return listPage(ctx, a.db, listing{
+		what: "list signers", columns: signerColumns, from: signerListFrom, order: signerListOrder,
+		args: []any{t.String()}, fields: signerFields,
+	}, p, func(r pgx.CollectableRow) (Signer, error) { return scanSigner(t, r) })
 }
 
 // Chain returns a signer's certificate chain in DER, the signer first and the
