@@ -4,7 +4,7 @@
 // It promises that nothing is half decided when the first key is made: the plan
 // is read strictly and checked whole, the labels are free, the folder of the
 // outputs is new, and the plan has been rehearsed to the last certificate with
-// throw-away keys in memory. It takes no prompts. Outputs are only ever created,
+// throw-away keys in memory and linted (ca/lint). It takes no prompts. Outputs are only ever created,
 // never replaced, and a label or key id is never used twice; a second run of the
 // same plan therefore refuses and changes nothing. When a step fails after the
 // first key was made, the transcript ends with it and the keys stay for a person

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/ca/lint"
 	"github.com/signet-hsm/signet/hsm"
 )
 
@@ -28,8 +29,8 @@ var throwAway = map[hsm.Algorithm]func() (crypto.Signer, error){
 }
 
 // rehearse makes every certificate of the plan with throw-away keys, and under
-// them a signer and a device: a profile that does not fit is found before a key
-// exists that would have to be explained for ever.
+// them a signer and a device, and has each linted: a profile that does not fit is
+// found before a key exists that would have to be explained for ever.
 func rehearse(p *Plan, now time.Time) error {
 	rootKey, err := throwAway[p.Root.Algorithm]()
 	if err != nil {
@@ -73,8 +74,13 @@ func rehearse(p *Plan, now time.Time) error {
 	return issuance.VerifyChain(chain, now)
 }
 
+// prepare drafts one certificate. The profile and the draft are linted by it.
 func prepare(s step, random io.Reader, now time.Time) (*issuance.Draft, error) {
-	template, err := s.profile.Compile()
+	linter, err := lint.New(lint.Config{Now: func() time.Time { return now }}) // every draft in full
+	if err != nil {
+		return nil, err
+	}
+	template, err := s.profile.Compile(issuance.Checks{Linter: linter})
 	if err != nil {
 		return nil, err
 	}

