@@ -21,6 +21,7 @@ import (
 
 	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/ca/revocation"
+	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/internal/pg/pgtest"
 )
 
@@ -89,6 +90,7 @@ type fakeAuthority struct {
 	asked   int // calls of NotAfter
 	err     error
 	certify atomic.Int32
+	refuse  atomic.Bool // CertifyResponder
 }
 
 func newAuthority(tb testing.TB) *fakeAuthority {
@@ -199,6 +201,9 @@ func (a *fakeAuthority) CertifyResponder(_ context.Context, id revocation.KeyID,
 	ca, err := a.find(id)
 	if err != nil {
 		return nil, err
+	}
+	if a.refuse.Load() {
+		return nil, fault.ErrUnavailable
 	}
 	a.certify.Add(1)
 	return a.issue(ca, &x509.Certificate{
