@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/ca/lint"
 	"github.com/signet-hsm/signet/ceremony"
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm"
@@ -78,6 +79,11 @@ func TestDevPlanRuns(t *testing.T) {
 	require.Equal(t, []string{
 		"begin", "key.intent", "key", "draft", "certificate", "key.intent", "key", "draft", "certificate", "file", "file", "end",
 	}, events(t, text))
+	for _, e := range entries(t, text) {
+		if e.Event == "draft" {
+			require.Equal(t, "zlint "+lint.Version+" and signet: no finding", e.Detail["lint"])
+		}
+	}
 	begin := entries(t, text)[0].Detail
 	require.Equal(t, soft.Label, begin["token"].(map[string]any)["Label"])
 	require.NotEmpty(t, begin["token"].(map[string]any)["Serial"])

@@ -56,8 +56,13 @@ func TestProfileValidateRefuses(t *testing.T) {
 		"nocheck for years": func(p *issuance.Profile) {
 			p.OCSPNoCheck, p.ExtKeyUsages = true, []issuance.ExtKeyUsage{issuance.AnswerOCSP}
 		},
-		"attribute in both": func(p *issuance.Profile) { p.Subject.Optional = p.Subject.Required },
-		"endless list":      func(p *issuance.Profile) { p.KeyUsages = make([]issuance.KeyUsage, 17) },
+		"a name required, none allowed": func(p *issuance.Profile) { p.AltNames.Required = true },
+		"a host that is none":           func(p *issuance.Profile) { p.AltNames.DNS = []string{"a b"} },
+		"half a wildcard":               func(p *issuance.Profile) { p.AltNames.DNS = []string{"*a.example"} },
+		"a network that is none":        func(p *issuance.Profile) { p.AltNames.IP = []string{"10.0.0.0"} },
+		"a network with host bits":      func(p *issuance.Profile) { p.AltNames.IP = []string{"10.0.0.1/8"} },
+		"attribute in both":             func(p *issuance.Profile) { p.Subject.Optional = p.Subject.Required },
+		"endless list":                  func(p *issuance.Profile) { p.KeyUsages = make([]issuance.KeyUsage, 17) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -85,6 +90,10 @@ func TestProfileHash(t *testing.T) {
 		"usages":   func(p *issuance.Profile) { p.KeyUsages = p.KeyUsages[1:] },
 		"purposes": func(p *issuance.Profile) { p.ExtKeyUsages = []issuance.ExtKeyUsage{issuance.ClientAuth} },
 		"nocheck":  func(p *issuance.Profile) { p.OCSPNoCheck = true },
+		"names":    func(p *issuance.Profile) { p.AltNames.DNS = []string{"*"} },
+		"networks": func(p *issuance.Profile) { p.AltNames.IP = []string{"*"} },
+		"a name":   func(p *issuance.Profile) { p.AltNames.Required = true },
+		"asks":     func(p *issuance.Profile) { p.IgnoreAsks = true },
 		"validity": func(p *issuance.Profile) { p.Validity += time.Second },
 		"backdate": func(p *issuance.Profile) { p.Backdate += time.Second },
 		"required": func(p *issuance.Profile) { p.Subject.Required = p.Subject.Required[1:] },
