@@ -18,6 +18,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/signet-hsm/signet/client/powerauth"
 	"github.com/signet-hsm/signet/internal/pgcluster"
@@ -88,10 +90,15 @@ func newSite(t *testing.T) *site {
 
 func (s *site) startDatabase(t *testing.T) {
 	t.Helper()
-	var err error
-	s.cluster, err = pgcluster.Start(t.Context(), pgcluster.Config{Dir: filepath.Join(s.dir, "pg"), Durable: true})
+	c, err := pgcluster.Start(t.Context(), pgcluster.Config{Dir: filepath.Join(s.dir, "pg"), Durable: true})
+	for end := time.Now().Add(time.Minute); err != nil && time.Now().Before(end); {
+		// The children of a server that was killed may still be there.
+		require.ErrorContains(t, err, "pre-existing shared memory block")
+		time.Sleep(100 * time.Millisecond)
+		c, err = pgcluster.Start(t.Context(), pgcluster.Config{Dir: filepath.Join(s.dir, "pg"), Durable: true})
+	}
 	require.NoError(t, err)
-	c := s.cluster
+	s.cluster = c
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 		defer cancel()
@@ -118,13 +125,17 @@ type siteNode struct {
 	*site
 	proc      *proc
 	rest, ops string
+	grpc      *grpc.ClientConn
 }
 
 func (s *site) serve(t *testing.T) *siteNode {
 	t.Helper()
 	p := start(t, "serve", "-c", s.config)
-	m := p.until(t, `"msg":"serving".*"rest":"([^"]+)".*"ops":"([^"]+)"`)
-	return &siteNode{site: s, proc: p, rest: "http://" + m[1], ops: "http://" + m[2]}
+	m := p.until(t, `"msg":"serving".*"rest":"([^"]+)","grpc":"([^"]+)","ops":"([^"]+)"`)
+	conn, err := grpc.NewClient(m[2], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return &siteNode{site: s, proc: p, rest: "http://" + m[1], ops: "http://" + m[3], grpc: conn}
 }
 
 // call answers the status and decodes the body when res is not nil.

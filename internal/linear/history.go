@@ -90,11 +90,12 @@ func (h *History) add(client int, c Call, a Answer, from, to time.Duration) {
 type Figures struct {
 	Objects, Calls, Accepted, Unknown int
 	Overlapping                       int // calls that ran beside another one of the same object
+	Never                             int // token headers and operations of which nothing was accepted
 }
 
 func (f Figures) String() string {
-	return fmt.Sprintf("%d calls of %d objects: %d accepted, %d without a known outcome, %d beside another of the same object",
-		f.Calls, f.Objects, f.Accepted, f.Unknown, f.Overlapping)
+	return fmt.Sprintf("%d calls of %d objects: %d accepted, %d without a known outcome, %d beside another of the same object, %d objects without an acceptance",
+		f.Calls, f.Objects, f.Accepted, f.Unknown, f.Overlapping, f.Never)
 }
 
 // Figures counts what was recorded so far.
@@ -104,6 +105,7 @@ func (h *History) Figures() Figures {
 	f := Figures{Objects: len(h.objects)}
 	for _, ops := range h.objects {
 		f.Calls += len(ops)
+		accepted := f.Accepted
 		for i, op := range ops {
 			a := op.Output.(Answer)
 			if a.Unknown {
@@ -116,6 +118,9 @@ func (h *History) Figures() Figures {
 			}) {
 				f.Overlapping++
 			}
+		}
+		if kind := ops[0].Input.(Call).Kind; f.Accepted == accepted && (kind == Token || kind == OTP) {
+			f.Never++
 		}
 	}
 	return f
