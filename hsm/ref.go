@@ -17,6 +17,7 @@ const (
 	RoleKEK    Role = "kek"    // AES-256-GCM over data keys
 	RoleMAC    Role = "mac"    // HMAC-SHA256
 	RoleAudit  Role = "audit"  // signs checkpoints of the audit log
+	RoleOCSP   Role = "ocsp"   // signs OCSP responses for one CA
 )
 
 // Algorithm names a kind of key.

@@ -34,6 +34,7 @@ var roles = map[Role]role{
 	RoleKEK:    {algorithms: []Algorithm{AES256}, encrypt: true},
 	RoleMAC:    {algorithms: []Algorithm{HMACSHA256}, sign: true},
 	RoleAudit:  {algorithms: []Algorithm{P256}, sign: true},
+	RoleOCSP:   {algorithms: []Algorithm{P256}, sign: true},
 }
 
 func (r role) allows(a Algorithm) bool { return slices.Contains(r.algorithms, a) }

@@ -28,6 +28,7 @@ var everyRole = []struct {
 	{hsm.RoleKEK, hsm.AES256, map[string]bool{"encrypt": true, "decrypt": true}},
 	{hsm.RoleMAC, hsm.HMACSHA256, map[string]bool{"sign": true}},
 	{hsm.RoleAudit, hsm.P256, map[string]bool{"sign": true}},
+	{hsm.RoleOCSP, hsm.P256, map[string]bool{"sign": true}},
 }
 
 // A key does what its role says and nothing else, whatever somebody with the same
