@@ -145,6 +145,9 @@ func (p *Publisher) publish(ctx context.Context, c claim) error {
 	if err != nil {
 		return err
 	}
+	for i := range list.listed {
+		clip(&list.listed[i].RevocationTime, thisUpdate)
+	}
 	template := &x509.RevocationList{
 		Number: big.NewInt(c.number), ThisUpdate: thisUpdate, NextUpdate: thisUpdate.Add(p.c.CRLValidity),
 		RevokedCertificateEntries: list.listed,
@@ -208,6 +211,14 @@ func (p *Publisher) entries(ctx context.Context, c claim) (e entries, err error)
 		return entries{}, fmt.Errorf("revocation: read entries: %w", pg.Unavailable(err))
 	}
 	return e, nil
+}
+
+// clip moves a revocation by a node whose clock is ahead to the time of what
+// tells about it: verifiers take a date in the future for none.
+func clip(at *time.Time, thisUpdate time.Time) {
+	if at.After(thisUpdate) {
+		*at = thisUpdate
+	}
 }
 
 func (p *Publisher) sign(ctx context.Context, issuer *Issuer, template *x509.RevocationList) ([]byte, error) {

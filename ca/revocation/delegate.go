@@ -23,7 +23,7 @@ func (p *Publisher) delegate(ctx context.Context, i *Issuer) (*x509.Certificate,
 	if c, ok := p.delegates.Load(i.KeyID()); ok && p.fit(c.(*x509.Certificate), i) == fresh {
 		return c.(*x509.Certificate), nil
 	}
-	old, err := p.storedDelegate(ctx, i)
+	old, revision, err := p.storedDelegate(ctx, i)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func (p *Publisher) delegate(ctx context.Context, i *Issuer) (*x509.Certificate,
 		p.delegates.Store(i.KeyID(), old)
 		return old, nil
 	}
-	renewed, err := p.certify(ctx, i)
+	renewed, err := p.certify(ctx, i, revision)
 	if err == nil {
 		p.delegates.Store(i.KeyID(), renewed)
 		return renewed, nil
@@ -69,21 +69,23 @@ func (p *Publisher) fit(c *x509.Certificate, i *Issuer) fitness {
 	return fresh
 }
 
-func (p *Publisher) storedDelegate(ctx context.Context, i *Issuer) (*x509.Certificate, error) {
+// storedDelegate returns the newest certificate and its revision; nil and 0 when
+// there is none.
+func (p *Publisher) storedDelegate(ctx context.Context, i *Issuer) (_ *x509.Certificate, revision int, _ error) {
 	id := i.KeyID()
 	var der []byte
-	err := p.c.DB.QueryRow(ctx, sqlDelegate, id[:]).Scan(&der)
+	err := p.c.DB.QueryRow(ctx, sqlDelegate, id[:]).Scan(&der, &revision)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil
+		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("revocation: read OCSP signing certificate: %w", pg.Unavailable(err))
+		return nil, 0, fmt.Errorf("revocation: read OCSP signing certificate: %w", pg.Unavailable(err))
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("revocation: OCSP signing certificate: %w: %w", ErrRecord, err)
+		return nil, 0, fmt.Errorf("revocation: OCSP signing certificate: %w: %w", ErrRecord, err)
 	}
-	return c, nil
+	return c, revision, nil
 }
 
 // errElsewhere: another node is issuing the certificate.
@@ -91,14 +93,14 @@ var errElsewhere = errors.New("revocation: another node renews the OCSP signing 
 
 // certify has the CA issue a certificate. The serial is recorded first, and the
 // row is the claim that keeps other nodes from doing the same.
-func (p *Publisher) certify(ctx context.Context, i *Issuer) (*x509.Certificate, error) {
+func (p *Publisher) certify(ctx context.Context, i *Issuer, seen int) (*x509.Certificate, error) {
 	id, now := i.KeyID(), p.wallTime()
 	serial, err := issuance.NewSerial(p.c.Random)
 	if err != nil {
 		return nil, fmt.Errorf("revocation: %w", err)
 	}
 	var revision int
-	err = p.c.DB.QueryRow(ctx, sqlClaimDelegate, id[:], serial[:], now, now.Add(-p.c.Lease)).Scan(&revision)
+	err = p.c.DB.QueryRow(ctx, sqlClaimDelegate, id[:], serial[:], now, now.Add(-p.c.Lease), seen).Scan(&revision)
 	if errors.Is(err, pgx.ErrNoRows) || pg.IsUnique(err, "ca_ocsp_delegate_pkey") {
 		return nil, errElsewhere
 	}
@@ -112,8 +114,11 @@ func (p *Publisher) certify(ctx context.Context, i *Issuer) (*x509.Certificate, 
 		return nil, err
 	}
 	c, err := x509.ParseCertificate(der)
-	if err != nil || p.fit(c, i) == unfit {
+	if err != nil {
 		return nil, fmt.Errorf("%w: OCSP signing certificate: %w", ErrCheck, err)
+	}
+	if p.fit(c, i) == unfit {
+		return nil, fmt.Errorf("%w: OCSP signing certificate: not the issuer's", ErrCheck)
 	}
 	tag, err := p.c.DB.Exec(ctx, sqlStoreDelegate, id[:], revision, der, c.NotBefore, c.NotAfter)
 	if err != nil {
@@ -135,7 +140,7 @@ func (p *Publisher) awaitDelegate(ctx context.Context, i *Issuer) (*x509.Certifi
 			return nil, fmt.Errorf("%w: %w", errElsewhere, fault.ErrUnavailable)
 		case <-time.After(50 * time.Millisecond):
 		}
-		c, err := p.storedDelegate(ctx, i)
+		c, _, err := p.storedDelegate(ctx, i)
 		if err != nil {
 			return nil, err
 		}

@@ -55,8 +55,8 @@ type Authority interface {
 	// NotAfter tells the last second of a certificate that was issued, revoked
 	// or not; ErrUnknownCertificate for everything else.
 	NotAfter(ctx context.Context, id KeyID, serial issuance.Serial) (time.Time, error)
-	// ResponderKey is the key for the OCSP responses about this CA's
-	// certificates. It is made when it is missing.
+	// ResponderKey is the key of the certificates that CertifyResponder issues.
+
 	ResponderKey(ctx context.Context, id KeyID) (crypto.Signer, error)
 	// CertifyResponder issues a certificate for ResponderKey by the CA.
 	CertifyResponder(ctx context.Context, id KeyID, serial issuance.Serial) ([]byte, error)

@@ -153,6 +153,7 @@ func (p *Publisher) answer(ctx context.Context, id answerID) (answer, error) {
 	var end time.Time
 	if t := before.revoked; t != nil {
 		v.revoked, v.reason, v.revokedAt, end = true, t.reason, t.at, t.notAfter
+		clip(&v.revokedAt, v.thisUpdate)
 		out.status = statusRevoked
 	} else if end, err = p.c.Authority.NotAfter(ctx, id.issuer, id.serial); err != nil {
 		return answer{}, err

@@ -121,25 +121,32 @@ func TestTheChecksCanFail(t *testing.T) {
 	t.Parallel()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	certificate := func(parent *x509.Certificate) *x509.Certificate {
+	certificate := func() *x509.Certificate {
 		c := &x509.Certificate{
 			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, BasicConstraintsValid: true, IsCA: true,
 			KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: make([]byte, 20), NotAfter: time.Now().Add(time.Hour),
 		}
-		if parent == nil {
-			parent = c
-		}
-		der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), key)
+		der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 		require.NoError(t, err)
 		c, err = x509.ParseCertificate(der)
 		require.NoError(t, err)
 		return c
 	}
-	issuer := Issuer{Certificate: certificate(nil), Shards: 1}
+	issuer := Issuer{Certificate: certificate(), Shards: 1}
 	now := time.Now().UTC().Truncate(time.Second)
 	made := verdict{issuer: &issuer, serial: [16]byte{1}, hash: &certHashes[0], thisUpdate: now, nextUpdate: now.Add(time.Hour)}
-	der, err := made.sign(issuer.Certificate, key)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "OCSP"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(2 * time.Hour),
+		ExtKeyUsage:     []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}, Value: []byte{5, 0}}},
+	}, issuer.Certificate, key.Public(), key)
 	require.NoError(t, err)
+	responder, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	der, err = made.sign(responder, key)
+	require.NoError(t, err)
+	_, err = made.sign(issuer.Certificate, key)
+	require.ErrorIs(t, err, ErrCheck, "a responder that may do more")
 	for name, change := range map[string]func(*verdict){
 		"status":   func(v *verdict) { v.revoked = true },
 		"serial":   func(v *verdict) { v.serial[3] = 1 },
@@ -148,13 +155,14 @@ func TestTheChecksCanFail(t *testing.T) {
 	} {
 		v := made
 		change(&v)
-		require.ErrorIs(t, v.check(der, issuer.Certificate), ErrCheck, name)
+		require.ErrorIs(t, v.check(der, responder), ErrCheck, name)
 	}
-	require.ErrorIs(t, made.check(append(der[:len(der):len(der)], 0), issuer.Certificate), ErrCheck)
-	require.ErrorIs(t, made.check(der, certificate(issuer.Certificate)), ErrCheck)
+	require.ErrorIs(t, made.check(append(der[:len(der):len(der)], 0), responder), ErrCheck)
+	require.ErrorIs(t, made.check(der, issuer.Certificate), ErrCheck)
 
+	serial := func(n int64) *big.Int { return new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), 120), big.NewInt(n)) }
 	template := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(time.Hour), RevokedCertificateEntries: []x509.RevocationListEntry{
-		{SerialNumber: big.NewInt(7), RevocationTime: now, ReasonCode: 1},
+		{SerialNumber: serial(7), RevocationTime: now, ReasonCode: 1},
 	}}
 	der, err = x509.CreateRevocationList(rand.Reader, template, issuer.Certificate, crypto.Signer(key))
 	require.NoError(t, err)
@@ -166,7 +174,7 @@ func TestTheChecksCanFail(t *testing.T) {
 		"validity": func(l *x509.RevocationList) { l.NextUpdate = now },
 		"missing":  func(l *x509.RevocationList) { l.RevokedCertificateEntries = nil },
 		"other": func(l *x509.RevocationList) {
-			l.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: big.NewInt(8), RevocationTime: now, ReasonCode: 1}}
+			l.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: serial(8), RevocationTime: now, ReasonCode: 1}}
 		},
 		"scope": func(l *x509.RevocationList) { l.ExtraExtensions = []pkix.Extension{scope} },
 	} {

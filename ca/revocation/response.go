@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/ca/lint"
 )
 
 // verdict is what an OCSP response says.
@@ -125,6 +126,9 @@ func (v *verdict) sign(responder *x509.Certificate, key crypto.Signer) ([]byte, 
 
 // check reads a new response with another implementation.
 func (v *verdict) check(der []byte, responder *x509.Certificate) error {
+	if err := lint.Err(lint.OCSP(der, v.issuer.Certificate)); err != nil {
+		return fmt.Errorf("%w: OCSP response: %w", ErrCheck, err)
+	}
 	got, err := ocsp.ParseResponse(der, v.issuer.Certificate) // signature and delegation
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCheck, err)

@@ -84,15 +84,16 @@ returning issuer_key_id, serial, certid_hash`
 
 	sqlForgetAnswer = `delete from ca_ocsp where issuer_key_id = $1 and serial = $2`
 
-	sqlDelegate = `select certificate from ca_ocsp_delegate
+	sqlDelegate = `select certificate, revision from ca_ocsp_delegate
 where issuer_key_id = $1 and certificate is not null order by revision desc limit 1`
 
-	// A claim is a row; while a young one has no certificate there is no other.
-	// Of two nodes at once one hits the primary key.
+	// A claim is a row. There is none while a young one has no certificate, or when
+	// a newer one than the caller has seen has; of two at once one hits the primary key.
 	sqlClaimDelegate = `insert into ca_ocsp_delegate (issuer_key_id, revision, serial, created_at)
 select $1::bytea, coalesce(max(revision), 0) + 1, $2::bytea, $3::timestamptz from ca_ocsp_delegate
 where issuer_key_id = $1::bytea
-having count(*) filter (where certificate is null and created_at > $4::timestamptz) = 0
+having count(*) filter (where certificate is null and created_at > $4::timestamptz
+  or certificate is not null and revision > $5::integer) = 0
 returning revision`
 
 	sqlStoreDelegate = `update ca_ocsp_delegate set certificate = $3, not_before = $4, not_after = $5
