@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -28,7 +29,7 @@ type Check struct {
 type Result struct {
 	Name  string `json:"name"`
 	OK    bool   `json:"ok"`
-	Error string `json:"error,omitempty"` // what is missing
+	Error string `json:"-"` // what is missing, for the log: causes name hosts and files
 }
 
 // Readiness asks the checks.
@@ -105,17 +106,26 @@ func (c Check) ask(ctx context.Context) Result {
 type Config struct {
 	Readiness *Readiness
 	Metrics   prometheus.Gatherer
+	Logger    *slog.Logger // told why a check fails
 }
 
 // API is the three endpoints.
-type API struct{ c Config }
+type API struct {
+	c Config
+
+	mu     sync.Mutex
+	failed map[string]string // by check, why it failed when it was last asked
+}
 
 // New makes an API.
 func New(c Config) (*API, error) {
 	if c.Readiness == nil {
 		return nil, errors.New("ops: readiness is missing")
 	}
-	return &API{c}, nil
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &API{c: c, failed: map[string]string{}}, nil
 }
 
 // Mount registers GET /livez, /readyz and /metrics.
@@ -136,12 +146,31 @@ func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
 	}{Ready: true, Checks: a.c.Readiness.Results(r.Context())}
 	status := http.StatusOK
 	for _, c := range body.Checks {
+		a.tell(r.Context(), c)
 		if !c.OK {
 			body.Ready, status = false, http.StatusServiceUnavailable
 			w.Header().Set("Retry-After", "2")
 		}
 	}
 	write(w, status, body)
+}
+
+// tell logs a check when its outcome has changed: probes come every few seconds.
+func (a *API) tell(ctx context.Context, c Result) {
+	a.mu.Lock()
+	before, bad := a.failed[c.Name]
+	if c.OK {
+		delete(a.failed, c.Name)
+	} else {
+		a.failed[c.Name] = c.Error
+	}
+	a.mu.Unlock()
+	switch {
+	case !c.OK && (!bad || before != c.Error):
+		a.c.Logger.WarnContext(ctx, "not ready", "check", c.Name, "error", c.Error)
+	case c.OK && bad:
+		a.c.Logger.InfoContext(ctx, "ready again", "check", c.Name)
+	}
 }
 
 func write(w http.ResponseWriter, status int, body any) {

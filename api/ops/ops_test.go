@@ -3,8 +3,10 @@ package ops_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -24,6 +26,10 @@ func get(t *testing.T, r *ops.Readiness, path string) *httptest.ResponseRecorder
 	reg.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "signet_test_total"}))
 	a, err := ops.New(ops.Config{Readiness: r, Metrics: reg})
 	require.NoError(t, err)
+	return ask(a, path)
+}
+
+func ask(a *ops.API, path string) *httptest.ResponseRecorder {
 	mux := http.NewServeMux()
 	a.Mount(mux)
 	rec := httptest.NewRecorder()
@@ -52,7 +58,7 @@ func TestReadyzNamesWhatIsMissing(t *testing.T) {
 	out.Store(true)
 	rec = get(t, r, "/readyz")
 	require.Equal(t, 503, rec.Code)
-	require.JSONEq(t, `{"ready":false,"checks":[{"name":"database","ok":true},{"name":"hsm","ok":false,"error":"did not sign since 10:00"}]}`, rec.Body.String())
+	require.JSONEq(t, `{"ready":false,"checks":[{"name":"database","ok":true},{"name":"hsm","ok":false}]}`, rec.Body.String())
 	require.ErrorContains(t, r.Ready(t.Context()), "hsm: did not sign")
 	require.Equal(t, 200, get(t, r, "/livez").Code, "alive, though not ready")
 
@@ -60,6 +66,34 @@ func TestReadyzNamesWhatIsMissing(t *testing.T) {
 	r.Drain()
 	require.Equal(t, 503, get(t, r, "/readyz").Code)
 	require.Error(t, r.Ready(t.Context()))
+}
+
+// Why a check fails is for the log, once for as long as it stays so.
+func TestCausesGoToTheLog(t *testing.T) {
+	t.Parallel()
+	var (
+		cause error
+		log   strings.Builder
+	)
+	r, err := ops.NewReadiness(ops.Check{Name: "database", Func: func(context.Context) error { return cause }})
+	require.NoError(t, err)
+	a, err := ops.New(ops.Config{Readiness: r, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	lines := func() (list []string) {
+		for line := range strings.Lines(log.String()) {
+			_, line, _ = strings.Cut(strings.TrimSpace(line), " ") // the time
+			list = append(list, line)
+		}
+		return list
+	}
+	for _, cause = range []error{nil, errors.New("db7.bank.example: refused"), errors.New("db7.bank.example: refused"), errors.New("no route"), nil, nil} {
+		require.NotContains(t, ask(a, "/readyz").Body.String(), "bank.example")
+	}
+	require.Equal(t, []string{
+		`level=WARN msg="not ready" check=database error="db7.bank.example: refused"`,
+		`level=WARN msg="not ready" check=database error="no route"`,
+		`level=INFO msg="ready again" check=database`,
+	}, lines())
 }
 
 func TestChecksThatHangOrPanicAreFailures(t *testing.T) {
