@@ -42,7 +42,7 @@ func New(c Config) (*Linter, error) {
 
 // Candidate implements issuance.Linter.
 func (l *Linter) Candidate(c *issuance.Candidate) error {
-	if l.every == 1 || c.Profile().CA() || c.AltNames() {
+	if l.every == 1 || c.Profile().CA() || c.AltNames() || isSample(c.Issuer()) {
 		return full(c)
 	}
 	t, err := parseTBS(c.TBS())
@@ -60,10 +60,9 @@ func (l *Linter) Candidate(c *issuance.Candidate) error {
 		return err
 	}
 	if m == nil {
-		if m, err = newMould(c, &t); err != nil {
-			return err
+		if m = newMould(c, &t); m != nil {
+			l.keep(key, m)
 		}
-		l.keep(key, m)
 	}
 	return nil
 }
@@ -101,6 +100,9 @@ func full(c *issuance.Candidate) error {
 // key that the profile allows, once with the least and once with the most that
 // can stand in one, and under issuers of several kinds.
 func (l *Linter) Template(t *issuance.Template) error {
+	if _, ok := passed.Load(t.Hash()); ok {
+		return nil
+	}
 	p := t.Profile()
 	for i, algorithm := range p.Keys {
 		request, err := sample(algorithm, p.MinRSABits)
@@ -113,7 +115,7 @@ func (l *Linter) Template(t *issuance.Template) error {
 			}
 			for _, o := range []issuance.Order{least(&p), most(&p)} {
 				o.Profile, o.Request, o.Now = t, request, l.now()
-				if err := draft(o, issuer); err != nil {
+				if err := judge(o, issuer); err != nil {
 					return fmt.Errorf("%s key: %w", algorithm, err)
 				}
 			}
@@ -122,11 +124,17 @@ func (l *Linter) Template(t *issuance.Template) error {
 			}
 		}
 	}
+	passed.Store(t.Hash(), struct{}{})
 	return nil
 }
 
-// draft has the engine prepare a sample, which comes back here as a Candidate.
-func draft(o issuance.Order, issuer x509.SignatureAlgorithm) (err error) {
+// passed remembers the profiles that were judged, by Profile.Hash, which covers
+// every field: the rules do not change while a process runs. Profiles come from
+// configuration, so they are few.
+var passed sync.Map
+
+// judge has the engine prepare a sample, which comes back as a Candidate.
+func judge(o issuance.Order, issuer x509.SignatureAlgorithm) (err error) {
 	p := o.Profile.Profile()
 	if !p.SelfSigned {
 		if o.Issuer, err = sampleIssuer(issuer, o.Now); err != nil {

@@ -47,16 +47,18 @@ type mould struct {
 	after    []byte
 }
 
-func newMould(c *issuance.Candidate, t *tbs) (*mould, error) {
+// newMould casts a draft; nil when the key identifier does not stand in it just
+// once, as with an issuer that certifies its own key.
+func newMould(c *issuance.Candidate, t *tbs) *mould {
 	i := bytes.Index(t.extensions, t.keyID[:])
 	if i < 0 || bytes.Count(t.extensions, t.keyID[:]) != 1 {
-		return nil, errTBS
+		return nil
 	}
 	return &mould{
 		profile: c.Profile().Profile(), issuer: c.Issuer().Certificate(),
 		fixed: [3][]byte{t.version, t.algorithm, t.issuer}, spki: t.spkiAlgorithm, spkiSize: len(t.spki),
 		before: t.extensions[:i], after: t.extensions[i+len(t.keyID):],
-	}, nil
+	}
 }
 
 // check judges a draft by the mould. The key itself was judged by the engine

@@ -81,7 +81,8 @@ func zlintOCSP(response *ocsp.Response) []Finding {
 	return found
 }
 
-// add runs one rule. A rule that panics has judged nothing, which counts as broken.
+// add runs one rule. One that panics (zlint catches it for certificates only) has
+// judged nothing, which counts as broken.
 func add(found []Finding, meta lint.LintMetadata, run func() *lint.LintResult) (out []Finding) {
 	out = found
 	defer func() {
