@@ -3,6 +3,7 @@ package registration
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"slices"
@@ -31,26 +32,30 @@ type judgement struct {
 // judge decides; it reads caches and computes, and holds no lock.
 func (r *Registrar) judge(ctx context.Context, j *judgement) error {
 	h := j.hot
+	secret, known, err := r.secretOf(ctx, j)
+	if err != nil {
+		return err
+	}
 	if !h.found || !slices.Contains(j.apps, h.app) {
+		r.pretend(j)
 		j.verdict.Status, j.outcome = StateRemoved, outcomeUnknown
 		return nil
 	}
 	if h.state != StateActive {
+		r.pretend(j)
 		return r.judgeInactive(ctx, j)
 	}
 	roles, err := r.apps.Roles(ctx, h.tenant, h.app)
 	if err != nil {
 		return err
 	}
-	secret, known, err := r.secretOf(ctx, j)
-	if err != nil {
-		return err
-	}
 	var next standing
 	switch {
 	case h.spent(): // only when the limit was lowered: nothing is judged any more
+		r.pretend(j)
 		next, j.outcome = h.block(), outcomeSpent
 	case !known:
+		r.pretend(j)
 		next, j.outcome = h.fail(j.factors), outcomeApp
 	default:
 		keys, err := r.keysOf(ctx, h.tenant, h.id, h.sealed)
@@ -75,6 +80,16 @@ func (r *Registrar) judge(ctx context.Context, j *judgement) error {
 	}
 	return nil
 }
+
+// pretend does the work of judging a wrong signature where there is nothing to
+// judge, so that the time of the answer does not tell who is registered. What it
+// finds, if it could find anything, is of no consequence.
+func (r *Registrar) pretend(j *judgement) {
+	_, _ = j.match(r.decoy, []byte(decoySecret), signature.Counter{})
+}
+
+// decoySecret is as long as the secrets of applications.
+const decoySecret = "AAAAAAAAAAAAAAAAAAAAAA=="
 
 // secretOf is the application secret of the key that the request names; known is
 // false for a key that is not a supported one of the registration's application.
@@ -109,7 +124,7 @@ func (h *hot) record() *record {
 	}
 }
 
-// settle makes the judgement durable: one statement, one round trip. It reports
+// settle makes the judgement durable, in one round trip. It reports
 // false when the registration was changed since it was read.
 func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
 	h, now := j.hot, r.clock()
@@ -125,21 +140,39 @@ func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
 		// is there to be recorded for, and records can not be taken back.
 		return true, nil
 	}
+	if j.outcome == outcomeState && j.actor == actorDevice && !r.asked.first(h.key(), now) {
+		return true, nil
+	}
 	if j.next == nil {
 		err := r.audit.RecordTx(ctx, r.db, e)
 		return err == nil, err
 	}
 	n := j.next
-	args := []any{
+	if n.state == h.state {
+		return r.storeVerdict(ctx, j, e)
+	}
+	won, err := r.transit(ctx, sqlVerdict, []any{
 		h.tenant.String(),
 		pgtype.UUID{Bytes: h.id, Valid: true},
-		h.revision, string(n.state), n.ctr[:], n.counter, n.failed, n.failedPossession,
-		n.blocked, j.version, now,
+		h.revision, string(n.state), n.ctr[:], n.counter,
+		n.failed, n.failedPossession, n.blocked, j.version, now,
+	}, e, h.record().told(n.state, *n.blocked))
+	r.rows.drop(h.key(), h.revision) // it is BLOCKED, or it was changed before
+	return won, err
+}
+
+// storeVerdict stores a verdict together with what others ask for.
+func (r *Registrar) storeVerdict(ctx context.Context, j *judgement, e audit.Event) (bool, error) {
+	event, err := r.audit.Args(e)
+	if err != nil {
+		return false, err
 	}
-	if n.state != h.state {
-		return r.transit(ctx, sqlVerdict, args, e, h.record().told(n.state, *n.blocked))
-	}
-	return r.apply(ctx, sqlVerdict, args, e)
+	next := *j.hot
+	next.standing = *j.next
+	next.revision++
+	return r.verdicts.Do(ctx, binary.BigEndian.Uint64(next.id[8:]), &change{
+		next: &next, version: j.version, at: e.At, event: event,
+	})
 }
 
 // detailJSON is what an auditor may know, as JSON: no secret, and what was signed as

@@ -2,6 +2,7 @@ package registration
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"github.com/signet-hsm/signet/app"
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/internal/envelope"
+	"github.com/signet-hsm/signet/internal/group"
 	"github.com/signet-hsm/signet/internal/outbox"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/signature"
@@ -109,7 +111,11 @@ type Registrar struct {
 	log      *slog.Logger
 	metrics  *metrics
 	keys     *keyCache
+	decoy    *signature.Keys // of nobody
+	rows     *rowCache
+	verdicts *group.Group[*change, bool]
 	hashing  chan struct{} // one slot for each password hash at once
+	asked    asked
 }
 
 // New makes a Registrar; it does not touch the database or the HSM.
@@ -136,13 +142,22 @@ func New(c Config) (*Registrar, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Registrar{
+	var nobody [16]byte
+	_, _ = rand.Read(nobody[:]) // never fails since Go 1.24
+	r := &Registrar{
 		gate: make(gate, runtime.GOMAXPROCS(0)), // half of the sessions that hsm opens by default
 		db:   c.DB, apps: c.Apps, envelope: c.Envelope, audit: c.Audit, outbox: c.Outbox,
 		provider: c.Custom, vaultBio: c.VaultBiometry, validity: c.Validity, now: c.Now, log: c.Logger, metrics: m,
 		keys:    newKeyCache(c.CacheSize, m),
+		decoy:   signature.DeriveKeys(nobody),
+		rows:    newRowCache(c.CacheSize),
 		hashing: make(chan struct{}, runtime.GOMAXPROCS(0)),
-	}, nil
+		asked:   newAsked(),
+	}
+	r.verdicts, err = group.New(group.Config[*change, bool]{
+		Name: "verdicts", Flush: r.storeTogether, Alone: alone, Metrics: c.Metrics,
+	})
+	return r, err
 }
 
 // clock is the time in the precision of the database.

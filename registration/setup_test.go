@@ -65,9 +65,14 @@ func newWorld(tb testing.TB) *world {
 
 func newWorldOn(tb testing.TB, url string) *world {
 	tb.Helper()
+	return newWorldWith(tb, url, softhsmtest.New(tb))
+}
+
+func newWorldWith(tb testing.TB, url string, token *hsm.Token) *world {
+	tb.Helper()
 	ctx := tb.Context()
 	w := &world{
-		tb: tb, url: url, hsm: softhsmtest.New(tb), metrics: prometheus.NewRegistry(),
+		tb: tb, url: url, hsm: token, metrics: prometheus.NewRegistry(),
 		version: map[tenant.ID]app.Version{}, master: map[tenant.ID][]byte{},
 	}
 	w.db = w.pool()

@@ -121,6 +121,27 @@ var (
 ) ` + audit.After("moved", 12)
 )
 
+// Verdicts that leave the state as it is, many at once; each wins or loses by its
+// own revision. The rows are locked in the order of their ids, so that two nodes
+// that store the same ones can not wait for each other. Answers the numbers, from
+// 1, of those that won.
+var sqlVerdicts = `with given as (
+    select * from unnest($1::text[], $2::uuid[], $3::bigint[], $4::bytea[], $5::bigint[], $6::integer[], $7::integer[],
+        $8::text[], $9::timestamptz[]) with ordinality
+        as g(tenant_id, id, revision, ctr_data, counter, failed_attempts, failed_possession, version, at, n)
+), locked as (
+    select g.* from given g join registration r on r.tenant_id = g.tenant_id and r.id = g.id
+    where r.revision = g.revision
+    order by r.tenant_id, r.id for update of r
+), moved as (
+    update registration r set ctr_data = l.ctr_data, counter = l.counter, failed_attempts = l.failed_attempts,
+        failed_possession = l.failed_possession, version = coalesce(l.version, r.version),
+        revision = r.revision + 1, last_used_at = l.at
+    from locked l where r.tenant_id = l.tenant_id and r.id = l.id and r.revision = l.revision
+    returning l.n
+), logged as (` + audit.AfterMany("moved", "n", 10) + `)
+select n from moved`
+
 // ActiveFlags returns a query that gives one row, the flags, while a registration
 // is ACTIVE, for a common table expression in a statement of another domain; the
 // arguments are the numbers of its tenant and id. The text is made of constants

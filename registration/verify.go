@@ -109,9 +109,12 @@ type attempt struct {
 // decide reads, judges and stores until nothing came between.
 func (r *Registrar) decide(ctx context.Context, t tenant.ID, id uuid.UUID, a *attempt) (Verdict, string, error) {
 	for ; ; r.metrics.retries.Inc() {
-		h, err := r.readHot(ctx, t, id)
-		if err != nil {
-			return Verdict{}, "", err
+		h := r.rows.get(keyID{t, id})
+		if h == nil {
+			var err error
+			if h, err = r.readHot(ctx, t, id); err != nil {
+				return Verdict{}, "", err
+			}
 		}
 		j := judgement{attempt: a, hot: h, verdict: Verdict{ID: id.String(), Factors: a.factors}}
 		if err := r.judge(ctx, &j); err != nil {
@@ -130,7 +133,8 @@ func (r *Registrar) decide(ctx context.Context, t tenant.ID, id uuid.UUID, a *at
 	}
 }
 
-// hot is what one verification reads.
+// hot is what one verification reads. It is shared by those that come together
+// and by the cache: nobody changes one that has been read.
 type hot struct {
 	standing
 	tenant    tenant.ID
@@ -142,6 +146,8 @@ type hot struct {
 	revision  int64
 	expiresAt time.Time
 }
+
+func (h *hot) key() keyID { return keyID{h.tenant, h.id} }
 
 func (r *Registrar) readHot(ctx context.Context, t tenant.ID, id uuid.UUID) (*hot, error) {
 	h := &hot{tenant: t, id: id}
@@ -156,5 +162,6 @@ func (r *Registrar) readHot(ctx context.Context, t tenant.ID, id uuid.UUID) (*ho
 	}
 	h.found = true
 	copy(h.ctr[:], ctr)
+	r.rows.set(h)
 	return h, nil
 }

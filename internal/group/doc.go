@@ -10,9 +10,10 @@
 // (Config.Alone) is flushed again one by one, so that a bad item fails alone.
 //
 // A call whose context ends while it waits is taken out: it was never flushed.
-// One whose context ends during its flush gets the context's error, and its
-// outcome is unknown to the caller, as after any lost answer. The flush itself
-// does not end with the call that happens to lead it: it has a time of its own.
+// One whose context ends during its flush gets an error as well, and its outcome
+// is unknown to it, as after any lost answer. Both errors wrap
+// fault.ErrUnavailable and the context's. The flush itself does not end with the
+// call that happens to lead it: it has a time of its own.
 //
 // A full queue, or one that the caller's deadline can not outlast by what
 // flushes took lately, refuses at once with ErrBusy (fault kind Unavailable):

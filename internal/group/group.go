@@ -100,8 +100,8 @@ type call[I, O any] struct {
 // Do stores in together with what others ask for, and returns its answer. Items
 // with one key are in order: they are neighbours in one lane.
 func (g *Group[I, O]) Do(ctx context.Context, key uint64, in I) (out O, err error) {
-	if err := ctx.Err(); err != nil {
-		return out, err
+	if ctx.Err() != nil {
+		return out, ended(ctx)
 	}
 	l := &g.lanes[key%uint64(len(g.lanes))]
 	c := &call[I, O]{ctx: ctx, in: in}
@@ -120,9 +120,9 @@ func (g *Group[I, O]) Do(ctx context.Context, key uint64, in I) (out O, err erro
 			if !lead {
 				return c.out, c.err
 			}
-			if err := ctx.Err(); err != nil { // both came at once
+			if ctx.Err() != nil { // both came at once
 				g.pass(l)
-				return out, err
+				return out, ended(ctx)
 			}
 		case <-ctx.Done():
 			return g.leave(l, c)
@@ -133,6 +133,12 @@ func (g *Group[I, O]) Do(ctx context.Context, key uint64, in I) (out O, err erro
 	}
 	g.lead(l, c)
 	return c.out, c.err
+}
+
+// ended is the error of a call that has no time left: no answer was made, or none
+// is known.
+func ended(ctx context.Context) error {
+	return fmt.Errorf("group: %w: %w", fault.ErrUnavailable, ctx.Err())
 }
 
 // admit refuses what can not be done in time. The lane is locked.
@@ -155,7 +161,7 @@ func (g *Group[I, O]) leave(l *lane[I, O], c *call[I, O]) (out O, err error) {
 		if w == c {
 			l.waiting = append(l.waiting[:i], l.waiting[i+1:]...)
 			l.mu.Unlock()
-			return out, c.ctx.Err()
+			return out, ended(c.ctx)
 		}
 	}
 	l.mu.Unlock()
@@ -169,5 +175,5 @@ func (g *Group[I, O]) leave(l *lane[I, O], c *call[I, O]) (out O, err error) {
 		g.pass(l)
 	default:
 	}
-	return out, c.ctx.Err()
+	return out, ended(c.ctx)
 }

@@ -33,7 +33,7 @@ func (g *Group[I, O]) take(l *lane[I, O], c *call[I, O]) []*call[I, O] {
 	calls = append(calls, c)
 	for _, w := range l.waiting[:n] {
 		if w.ctx.Err() != nil {
-			w.err = w.ctx.Err()
+			w.err = ended(w.ctx)
 			w.turn <- false
 			continue
 		}
