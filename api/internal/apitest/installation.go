@@ -19,6 +19,7 @@ import (
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/ca"
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/ca/lint"
 	"github.com/signet-hsm/signet/callback"
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/envelope"
@@ -156,8 +157,9 @@ func (in *Installation) authority(tb testing.TB, token *hsm.Token, log *audit.Lo
 // certify signs a certificate for the key of subject with key.
 func certify(tb testing.TB, key, subject crypto.Signer, o issuance.Order, p issuance.Profile) []byte {
 	tb.Helper()
-	var err error
-	o.Profile, err = p.Compile()
+	linter, err := lint.New(lint.Config{})
+	require.NoError(tb, err)
+	o.Profile, err = p.Compile(issuance.Checks{Linter: linter})
 	require.NoError(tb, err)
 	csr, err := issuance.NewRequest(subject)
 	require.NoError(tb, err)
