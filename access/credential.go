@@ -77,6 +77,9 @@ func (n NewCredential) validate(t tenant.ID) error {
 // working. Errors: ErrUserUnknown, fault.ErrUnavailable.
 func (b *Basic) Reset(ctx context.Context, t tenant.ID, username string) (secret.Bytes, error) {
 	var role string
+	if !validUsername(username) {
+		return secret.Bytes{}, fmt.Errorf("reset credential: %w", ErrUserUnknown)
+	}
 	err := b.db.QueryRow(ctx, sqlRole, t.String(), username).Scan(&role)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return secret.Bytes{}, fmt.Errorf("reset credential: %w", ErrUserUnknown)
@@ -161,6 +164,9 @@ func (b *Basic) event(t tenant.ID, what, username string, detail map[string]any)
 
 // change runs a statement that meets a row exactly when the user exists.
 func (b *Basic) change(ctx context.Context, c change, e audit.Event, args ...any) error {
+	if !validUsername(e.Subject) { // it is nobody's
+		return ErrUserUnknown
+	}
 	sql := c.plain
 	if b.audit != nil {
 		event, err := b.audit.Args(e)

@@ -79,3 +79,21 @@ func TestPAX01_Users_PAX02_Grants(t *testing.T) {
 		"access.user.create shop ", "access.user.create bank ", "access.user.grant bank A", "access.user.reset shop ", "access.user.disable shop ",
 	}, got)
 }
+
+// What can not be a username is nobody's, and no outage of the database.
+func TestUsernamesThatCanNotBe(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	ctx := t.Context()
+	b, err := access.NewBasic(access.BasicConfig{DB: s.db, Sealer: s.sealer})
+	require.NoError(t, err)
+	for _, name := range []string{"", "a\x00b", "\xff", "a:b", "a\nb", string(make([]byte, 300))} {
+		require.ErrorIs(t, b.Grant(ctx, alpha, name, "A"), access.ErrUserUnknown, "%q", name)
+		require.ErrorIs(t, b.Disable(ctx, alpha, name), access.ErrUserUnknown, "%q", name)
+		_, err := b.Reset(ctx, alpha, name)
+		require.ErrorIs(t, err, access.ErrUserUnknown, "%q", name)
+		_, err = b.Authenticate(ctx, name, "x")
+		require.ErrorIs(t, err, access.ErrUnauthenticated, "%q", name)
+	}
+	require.ErrorIs(t, b.Grant(ctx, alpha, "shop", "a\x00"), access.ErrCredential)
+}

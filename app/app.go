@@ -112,8 +112,12 @@ func New(c Config) (*Registry, error) {
 	}, nil
 }
 
-// Get returns the application as it stands in the database.
+// Get returns the application as it stands in the database. Error: ErrNotFound,
+// also for what can not be an id.
 func (r *Registry) Get(ctx context.Context, t tenant.ID, id string) (Application, error) {
+	if !text(id) {
+		return Application{}, fmt.Errorf("app: get: %w", ErrNotFound)
+	}
 	a, err := scanApp(r.db.QueryRow(ctx, sqlApp, t.String(), id), t)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -182,6 +186,9 @@ func (r *Registry) byKey(ctx context.Context, key [16]byte) (Version, error) {
 // Versions returns all versions of an application, oldest first; none for an
 // application that is not there.
 func (r *Registry) Versions(ctx context.Context, t tenant.ID, id string) ([]Version, error) {
+	if !text(id) {
+		return nil, nil
+	}
 	versions, err := r.readVersions(ctx, sqlVersions, t.String(), id)
 	if err != nil {
 		return nil, fmt.Errorf("app: versions: %w", err)

@@ -49,6 +49,9 @@ func (r *Registry) changeRoles(ctx context.Context, t tenant.ID, p RoleParams, a
 	if v := checkRoles(p.Roles); v != nil {
 		return fmt.Errorf("app: roles: %w", ErrInvalid.With(v...))
 	}
+	if !text(p.App) {
+		return fmt.Errorf("app: roles: %w", ErrNotFound)
+	}
 	defer r.apps.forget(appKey{t, p.App})
 	for {
 		var before []string
