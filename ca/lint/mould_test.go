@@ -83,6 +83,7 @@ func wrap(t *testing.T, tbs []byte) []byte {
 	algorithm := []byte{0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02}
 	signature := []byte{0x03, 0x09, 0, 0x30, 6, 2, 1, 1, 2, 1, 1}
 	body := slices.Concat(tbs, algorithm, signature)
+	require.Less(t, len(body), 1<<16)
 	require.Greater(t, len(body), 255)
 	return append([]byte{0x30, 0x82, byte(len(body) >> 8), byte(len(body))}, body...)
 }
