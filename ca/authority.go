@@ -13,6 +13,7 @@ import (
 
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/ca/lint"
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -27,13 +28,23 @@ type Authority struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	issuer      *issuance.Authority
-	issuerKey   key
-	issuerChain [][]byte
-	algorithm   hsm.Algorithm
-	namePrefix  string
-	signers     *issuance.Template // profile of signers
-	devices     *issuance.Template
+	issuer     *issuance.Authority
+	issuerKey  key
+	issuers    []path // the issuer's own, then the others
+	algorithm  hsm.Algorithm
+	namePrefix string
+	signers    *issuance.Template            // profile of signers
+	device     string                        // name of the profile of devices
+	leaves     map[string]*issuance.Template // by name
+	pki        string
+	shards     int
+	node       string // owner of the leases of requests that run here
+
+	lease       time.Duration
+	rotateAfter time.Duration
+	renewGrace  time.Duration
+	every       time.Duration
+	revokeBatch int
 
 	// current holds the *line of each tenant that has issued here. An entry may
 	// be out of date; the statement that records an intent finds out.
@@ -49,23 +60,25 @@ func New(ctx context.Context, c Config) (*Authority, error) {
 	c = c.withDefaults()
 	a := &Authority{
 		db: c.DB, keys: tokenKeys{c.Token}, audit: c.Audit, random: c.Random, now: c.Now, log: c.Logger,
-		issuerChain: c.IssuerChain, algorithm: c.SignerAlgorithm, namePrefix: c.SignerName,
+		algorithm: c.SignerAlgorithm, namePrefix: c.SignerName, device: c.DeviceProfile.Name, pki: c.PKI, shards: c.CRLShards,
+		lease: c.Lease, rotateAfter: c.RotateAfter, renewGrace: c.RenewGrace, every: c.ReconcileEvery, revokeBatch: revokeBatch,
 	}
-	var err error
-	if a.signers, err = c.SignerProfile.Compile(); err != nil {
+	linter, err := lint.New(lint.Config{Every: c.LintEvery, Now: c.Now})
+	if err != nil {
+		return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
+	}
+	checks := issuance.Checks{Linter: linter, Blocked: c.BlockedKeys, VerifyEvery: c.VerifyEvery}
+	if a.signers, err = c.SignerProfile.Compile(checks); err != nil {
 		return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
 	}
 	if k := signerKeys[a.algorithm]; !a.signers.Allows(k.algorithm, k.bits) {
 		return nil, fmt.Errorf("ca: %w: profile %s does not allow %s", ErrConfig, a.signers.Name(), a.algorithm)
 	}
-	if a.devices, err = c.DeviceProfile.Compile(); err != nil {
-		return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
+	if a.leaves, err = leafTemplates(checks, *c.DeviceProfile, c.LeafProfiles); err != nil {
+		return nil, err
 	}
-	if err := issuance.VerifyChain(c.IssuerChain, c.Now()); err != nil {
-		return nil, fmt.Errorf("ca: %w: issuer chain: %w", ErrConfig, err)
-	}
-	if a.issuer, err = issuance.NewAuthority(c.IssuerChain[0]); err != nil {
-		return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
+	if err := a.loadIssuers(&c); err != nil {
+		return nil, err
 	}
 	if a.issuerKey, err = a.keys.signer(ctx, c.IssuerKey); err != nil {
 		return nil, unusable("issuer key", err)
@@ -73,10 +86,33 @@ func New(ctx context.Context, c Config) (*Authority, error) {
 	if !a.issuer.Owns(a.issuerKey.Public()) {
 		return nil, fmt.Errorf("ca: %w: %s is not the key of the issuer's certificate", ErrConfig, c.IssuerKey)
 	}
+	node, err := a.newID()
+	if err != nil {
+		return nil, err
+	}
+	a.node = node.String()
 	if a.metrics, err = newMetrics(c.Metrics, a); err != nil {
 		return nil, fmt.Errorf("ca: %w: metrics: %w", ErrConfig, err)
 	}
 	return a, nil
+}
+
+// leafTemplates compiles the profiles of certificates that are no CA's.
+func leafTemplates(checks issuance.Checks, device issuance.Profile, others []issuance.Profile) (map[string]*issuance.Template, error) {
+	leaves := make(map[string]*issuance.Template, 1+len(others))
+	for _, p := range append([]issuance.Profile{device}, others...) {
+		t, err := p.Compile(checks)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
+		case p.CA:
+			return nil, fmt.Errorf("ca: %w: profile %s makes a CA", ErrConfig, p.Name)
+		case leaves[p.Name] != nil:
+			return nil, fmt.Errorf("ca: %w: two profiles are called %s", ErrConfig, p.Name)
+		}
+		leaves[p.Name] = t
+	}
+	return leaves, nil
 }
 
 // ParseChain reads a file of PEM certificates, issuer first, root last.

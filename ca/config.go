@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/ca/revocation"
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm"
 )
@@ -39,11 +41,49 @@ type Config struct {
 	IssuerChain [][]byte
 	// IssuerKey names the issuer's key in the HSM.
 	IssuerKey hsm.Ref
+	// OtherIssuers are chains of issuers that sign nothing here: the one before a
+	// change, until RenewAll has renewed what it signed, and on nodes that are
+	// not restarted yet the one after it. Chains that are not valid now are
+	// left out, with a warning.
+	OtherIssuers [][][]byte
 
 	SignerAlgorithm hsm.Algorithm     // of new signers; "" = P-256
 	SignerName      string            // default names are this and "-<generation>"; "" = "signer"
 	SignerProfile   *issuance.Profile // nil = issuance.Signer()
 	DeviceProfile   *issuance.Profile // nil = issuance.ASTDevice()
+	// LeafProfiles are those that Issue knows beside DeviceProfile; nil =
+	// issuance.Signature() and issuance.Gateway().
+	LeafProfiles []issuance.Profile
+
+	// LintEvery has one in so many leaf certificates judged by the whole linter
+	// before it is signed, the others by the checks that the profile was compiled
+	// to; 0 and 1: every one. CA certificates always are.
+	LintEvery int
+	// VerifyEvery has one in so many new signatures on leaf certificates verified
+	// before the certificate leaves; 0 and 1: every one. On CA certificates all are.
+	VerifyEvery int
+	// BlockedKeys are public keys that are never certified; nil = none.
+	BlockedKeys *issuance.BlockList
+
+	// PKI is the http address, without a slash at its end, below which CRLs, OCSP
+	// and issuers' certificates are served; certificates point there. "" = they
+	// carry no such addresses.
+	PKI string
+	// CRLShards is into how many CRLs the certificates of a new signer are
+	// divided, 1..revocation.MaxShards; 0 = 1, which every verifier understands.
+	CRLShards int
+
+	// RotateAfter is the age at which Run replaces an ACTIVE signer, an hour or
+	// more; 0 = never.
+	RotateAfter time.Duration
+	// RenewGrace is how long after its end a device's certificate still
+	// entitles to a new one, at most 90 days; 0 = not at all.
+	RenewGrace time.Duration
+	// Lease is how long one creation, renewal or issuing may take; what is not
+	// finished by then was cut off by a crash. 0 = 2 minutes.
+	Lease time.Duration
+	// ReconcileEvery is the mean pause of Run when it finds nothing to do; 0 = 10 s.
+	ReconcileEvery time.Duration
 
 	Random  io.Reader             // of serials and ids; nil = crypto/rand
 	Now     func() time.Time      // nil = time.Now
@@ -70,6 +110,20 @@ func (c *Config) Validate() error {
 		return bad("the issuer chain must hold the issuer's certificate and its root")
 	case c.IssuerKey.Role != hsm.RoleIssuer:
 		return bad("the issuer key must have the role issuer")
+	case c.LintEvery < 0 || c.VerifyEvery < 0:
+		return bad("LintEvery and VerifyEvery must not be negative")
+	case c.CRLShards < 0 || c.CRLShards > revocation.MaxShards:
+		return bad("the number of CRL shards must be 1.." + strconv.Itoa(revocation.MaxShards))
+	case c.Lease != 0 && c.Lease < minLease:
+		return bad("the lease must be " + minLease.String() + " or more")
+	case c.ReconcileEvery < 0:
+		return bad("the pause of the reconciler must not be negative")
+	case c.RotateAfter != 0 && c.RotateAfter < minRotateAfter:
+		return bad("signers must be an hour old before they are rotated")
+	case c.RenewGrace < 0 || c.RenewGrace > maxRenewGrace:
+		return bad("the grace after a certificate's end must be at most " + maxRenewGrace.String())
+	case c.PKI != "" && !validBase(c.PKI):
+		return bad("the PKI address must be an http URL without a slash, a query or a fragment at its end")
 	case c.SignerName != "" && !validText(c.SignerName, maxName-11): // "-2147483647"
 		return bad("the default signer name is too long or not printable")
 	}
@@ -93,6 +147,16 @@ func (c Config) withDefaults() Config {
 	if c.DeviceProfile == nil {
 		p := issuance.ASTDevice()
 		c.DeviceProfile = &p
+	}
+	if c.LeafProfiles == nil {
+		c.LeafProfiles = []issuance.Profile{issuance.Signature(), issuance.Gateway()}
+	}
+	c.CRLShards = max(c.CRLShards, 1)
+	if c.Lease == 0 {
+		c.Lease = defaultLease
+	}
+	if c.ReconcileEvery == 0 {
+		c.ReconcileEvery = defaultReconcile
 	}
 	if c.Random == nil {
 		c.Random = rand.Reader

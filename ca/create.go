@@ -25,6 +25,9 @@ type CreateSigner struct {
 	Actor string // who asks, for the audit trail
 }
 
+// The states that callers never see.
+const failedState State = "FAILED"
+
 // creation is one signer on its way from intent to ACTIVE.
 type creation struct {
 	tenant     tenant.ID
@@ -51,6 +54,8 @@ func (a *Authority) CreateSigner(ctx context.Context, t tenant.ID, r CreateSigne
 		})
 	}
 	c := &creation{tenant: t, name: r.Name, actor: r.Actor}
+	ctx, cancel := a.begin(ctx)
+	defer cancel()
 	if err := a.intend(ctx, c); err != nil {
 		return Signer{}, err
 	}
@@ -63,16 +68,14 @@ func (a *Authority) CreateSigner(ctx context.Context, t tenant.ID, r CreateSigne
 			return Signer{}, err
 		}
 	}
-	s, err := a.one(ctx, t, sqlSignerByID, t.String(), c.id.String())
-	if err != nil {
-		return Signer{}, err
-	}
-	// Requests from now on need not find out by a failed intent.
-	if l, err := a.lineOf(s); err == nil && s.State == Active {
-		l.key = c.key
-		a.current.Store(t, l)
-	}
-	return s, nil
+	a.current.Delete(t) // so that requests from now on need not find out by a failed intent
+	return a.one(ctx, t, sqlSignerByID, t.String(), c.id.String())
+}
+
+// begin bounds one piece of work so that it is over, or known to have failed,
+// before its lease ends and the reconciler takes it for dead.
+func (a *Authority) begin(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, a.lease-a.lease/4)
 }
 
 // intend writes the PENDING row before any key exists: its id will be the key's
@@ -91,6 +94,7 @@ func (a *Authority) intend(ctx context.Context, c *creation) (err error) {
 	for range maxIntents {
 		err = a.db.QueryRow(ctx, sqlSignerIntent,
 			c.tenant.String(), c.id.String(), name, a.namePrefix, label, string(a.algorithm), c.created,
+			a.shards, a.node, a.lease.Milliseconds(),
 		).Scan(&c.name, &c.generation)
 		if err == nil {
 			return nil
@@ -126,7 +130,8 @@ func (a *Authority) certify(ctx context.Context, c *creation) (der []byte, err e
 	}
 	if c.draft, err = issuance.Prepare(issuance.Order{
 		Issuer: a.issuer, Profile: a.signers, Request: c.request, Serial: serial, Now: a.now(),
-		Subject: issuance.Subject{Organization: c.tenant.String(), CommonName: c.name, SerialNumber: c.id.String()},
+		Subject:   issuance.Subject{Organization: c.tenant.String(), CommonName: c.name, SerialNumber: c.id.String()},
+		Locations: a.locations(a.issuer, serial, issuerShards),
 	}); err != nil {
 		return nil, fmt.Errorf("ca: draft signer certificate: %w", err)
 	}
@@ -137,7 +142,7 @@ func (a *Authority) certify(ctx context.Context, c *creation) (der []byte, err e
 		return nil, unusable("sign signer certificate", err)
 	}
 	// The whole path is walked before the signer can be seen.
-	if err := issuance.VerifyChain(append([][]byte{der}, a.issuerChain...), a.now()); err != nil {
+	if err := issuance.VerifyChain(append([][]byte{der}, a.issuers[0].chain...), a.now()); err != nil {
 		return nil, fmt.Errorf("ca: new signer: %w", err)
 	}
 	return der, nil
@@ -149,7 +154,7 @@ func (a *Authority) recordSignerIntent(ctx context.Context, c *creation) error {
 	err := pg.InTx(ctx, a.db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sqlSignerCertificateIntent,
 			c.tenant.String(), c.id.String(), serial[:], d.Profile().Name(), hash[:], a.issuer.Certificate().SubjectKeyId,
-			spki[:], d.NotBefore(), d.NotAfter(), c.created); err != nil {
+			spki[:], d.NotBefore(), d.NotAfter(), c.created, c.actor, a.node, a.lease.Milliseconds()); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, sqlSignerKey, c.tenant.String(), c.id.String(), spki[:], serial[:], a.wallTime())
@@ -221,7 +226,7 @@ func (a *Authority) switchOver(ctx context.Context, tx pgx.Tx, c *creation, der 
 // abandon marks a creation FAILED and destroys its key. It reports true when the
 // creation turns out to be committed after all: the answer to a commit can be
 // lost while the commit is not. The request may be over, so it has a little time
-// of its own; what it can not do stays PENDING, which nobody sees.
+// of its own; what it can not do is left to the reconciler, and nobody sees it.
 func (a *Authority) abandon(ctx context.Context, c *creation, cause error) (committed bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
@@ -233,7 +238,7 @@ func (a *Authority) abandon(ctx context.Context, c *creation, cause error) (comm
 		if err != nil || !failed {
 			return err
 		}
-		if _, err := tx.Exec(ctx, sqlSignerCertificateFailed, t, id, reason); err != nil {
+		if _, err := tx.Exec(ctx, sqlCertificateFailed, t, id, reason); err != nil {
 			return err
 		}
 		return a.audit.RecordTx(ctx, tx, audit.Event{
@@ -241,21 +246,33 @@ func (a *Authority) abandon(ctx context.Context, c *creation, cause error) (comm
 			Detail: map[string]any{"name": c.name, "generation": c.generation},
 		})
 	})
-	var state string
-	switch {
-	case err != nil:
-	case failed:
-		// Only now is it certain that no certificate of this key will be used.
-		err = a.keys.discard(ctx, signerRef(c.tenant, c.generation), c.id)
-	default:
+	state := failedState
+	if err == nil && !failed {
 		err = a.db.QueryRow(ctx, sqlSignerState, t, id).Scan(&state)
-		committed = state == string(Active) || state == string(Retired)
+	}
+	// Only in this state is it certain that no certificate of this key will be
+	// used. The reconciler may have come first; it left the key to us.
+	if err == nil && state == failedState {
+		err = a.destroyKey(ctx, c.tenant, c.id, c.generation)
 	}
 	if err != nil {
-		a.log.LogAttrs(ctx, slog.LevelError, "ca: a failed signer creation is not cleaned up",
+		a.log.LogAttrs(ctx, slog.LevelError, "ca: a failed signer creation is left to the reconciler",
 			slog.String("tenant", t), slog.String("signer", id), slog.Any("cause", err))
+		return false
 	}
-	return committed
+	return state == Active || state == Retired
+}
+
+// destroyKey destroys the key of a FAILED or DELETED signer and records that it
+// is gone.
+func (a *Authority) destroyKey(ctx context.Context, t tenant.ID, id ulid.ULID, generation int) error {
+	if err := a.keys.discard(ctx, signerRef(t, generation), id); err != nil {
+		return unusable("destroy signer key", err)
+	}
+	if _, err := a.db.Exec(ctx, sqlSignerKeyGone, t.String(), id.String(), a.wallTime()); err != nil {
+		return fmt.Errorf("ca: record a destroyed key: %w", pg.Unavailable(err))
+	}
+	return nil
 }
 
 // reasonOf is what a row and an event may say about a failure: stable, and

@@ -12,7 +12,13 @@ type Faults struct {
 	Generate func(ref hsm.Ref, id [16]byte) error // runs after the key was made
 	Signer   func(ref hsm.Ref) error
 	Sign     func(ctx context.Context, ref hsm.Ref) error // runs before the HSM signs
+	Signed   func(ref hsm.Ref)                            // runs after the HSM has signed
+	Discard  func(ref hsm.Ref) error                      // runs before a key is destroyed
+	Gone     func(ref hsm.Ref)                            // runs after a key is destroyed
 }
+
+// SetRevokeBatch changes how many certificates one transaction revokes.
+func (a *Authority) SetRevokeBatch(n int) { a.revokeBatch = n }
 
 // Inject must be called before the authority is used.
 func (a *Authority) Inject(f *Faults, issuer hsm.Ref) {
@@ -29,6 +35,19 @@ func (k faultyKeys) generate(ctx context.Context, ref hsm.Ref, alg hsm.Algorithm
 	err := k.keys.generate(ctx, ref, alg, id)
 	if err == nil && k.f.Generate != nil {
 		err = k.f.Generate(ref, id)
+	}
+	return err
+}
+
+func (k faultyKeys) discard(ctx context.Context, ref hsm.Ref, id [16]byte) error {
+	if k.f.Discard != nil {
+		if err := k.f.Discard(ref); err != nil {
+			return err
+		}
+	}
+	err := k.keys.discard(ctx, ref, id)
+	if err == nil && k.f.Gone != nil {
+		k.f.Gone(ref)
 	}
 	return err
 }
@@ -58,5 +77,9 @@ func (k faultyKey) SignContext(ctx context.Context, digest []byte, opts crypto.S
 			return nil, err
 		}
 	}
-	return k.key.SignContext(ctx, digest, opts)
+	signature, err := k.key.SignContext(ctx, digest, opts)
+	if err == nil && k.f.Signed != nil {
+		k.f.Signed(k.ref)
+	}
+	return signature, err
 }

@@ -16,6 +16,8 @@ type keys interface {
 	// discard destroys the key at ref if it carries this id, and nothing else:
 	// a label met by chance may be another signer's.
 	discard(ctx context.Context, ref hsm.Ref, id [16]byte) error
+	// list finds the keys of all signers.
+	list(ctx context.Context) ([]hsm.KeyInfo, error)
 }
 
 // key is *hsm.Signer.
@@ -50,6 +52,10 @@ func (k tokenKeys) discard(ctx context.Context, ref hsm.Ref, id [16]byte) error 
 		return nil
 	}
 	return k.token.Destroy(ctx, ref)
+}
+
+func (k tokenKeys) list(ctx context.Context) ([]hsm.KeyInfo, error) {
+	return k.token.Keys(ctx, func(r hsm.Ref) bool { return r.Role == hsm.RoleSigner })
 }
 
 // bound is a key with the request's context, as a crypto.Signer: the pure engine

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/ca"
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/ca/lint"
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/pg/pgtest"
 	"github.com/signet-hsm/signet/softhsm/softhsmtest"
@@ -67,11 +69,16 @@ func (b *bench) authority(tb testing.TB, change func(*ca.Config)) *ca.Authority 
 // issuerChain makes the issuer's key in the HSM under a root in software.
 func issuerChain(tb testing.TB, token *hsm.Token) [][]byte {
 	tb.Helper()
-	if _, err := token.Lookup(tb.Context(), issuerRef); errors.Is(err, hsm.ErrKeyNotFound) {
-		_, err = token.Generate(tb.Context(), issuerRef, hsm.P256, [16]byte{})
+	return issuerChainOf(tb, token, issuerRef)
+}
+
+func issuerChainOf(tb testing.TB, token *hsm.Token, ref hsm.Ref) [][]byte {
+	tb.Helper()
+	if _, err := token.Lookup(tb.Context(), ref); errors.Is(err, hsm.ErrKeyNotFound) {
+		_, err = token.Generate(tb.Context(), ref, hsm.P256, [16]byte{byte(ref.Generation)})
 		require.NoError(tb, err)
 	}
-	issuerKey, err := token.Signer(tb.Context(), issuerRef)
+	issuerKey, err := token.Signer(tb.Context(), ref)
 	require.NoError(tb, err)
 	rootKey := softKey(tb)
 	now := time.Now().Add(-time.Hour)
@@ -98,7 +105,9 @@ func certify(tb testing.TB, key crypto.Signer, o issuance.Order) []byte {
 
 func compile(tb testing.TB, p issuance.Profile) *issuance.Template {
 	tb.Helper()
-	t, err := p.Compile()
+	linter, err := lint.New(lint.Config{})
+	require.NoError(tb, err)
+	t, err := p.Compile(issuance.Checks{Linter: linter})
 	require.NoError(tb, err)
 	return t
 }
@@ -135,6 +144,46 @@ func (b *bench) count(tb testing.TB, sql string, args ...any) int {
 	var n int
 	require.NoError(tb, b.db.QueryRow(context.WithoutCancel(tb.Context()), sql, args...).Scan(&n))
 	return n
+}
+
+// unsettled counts what the reconciler still has to do.
+func (b *bench) unsettled(tb testing.TB) int {
+	tb.Helper()
+	return b.count(tb, `select (select count(*) from ca_certificate where status = 'REQUESTED')
+		+ (select count(*) from ca_signer where state = 'PENDING' or state in ('FAILED', 'DELETED') and key_destroyed_at is null)`)
+}
+
+// expire ends all leases, and makes everything due that is queued.
+func (b *bench) expire(tb testing.TB) {
+	tb.Helper()
+	for _, sql := range []string{
+		`update ca_certificate set lease_until = now() where status = 'REQUESTED'`,
+		`update ca_signer set lease_until = now() where lease_until is not null`,
+	} {
+		_, err := b.db.Exec(tb.Context(), sql)
+		require.NoError(tb, err)
+	}
+}
+
+// settle reconciles until nothing is left to do, with all leases at their end.
+func (b *bench) settle(tb testing.TB, a *ca.Authority) {
+	tb.Helper()
+	for range 50 {
+		if b.unsettled(tb) == 0 {
+			return
+		}
+		b.expire(tb)
+		_, err := a.Reconcile(tb.Context())
+		require.NoError(tb, err)
+	}
+	require.Zero(tb, b.unsettled(tb))
+}
+
+func parse(tb testing.TB, der []byte) *x509.Certificate {
+	tb.Helper()
+	c, err := x509.ParseCertificate(der)
+	require.NoError(tb, err)
+	return c
 }
 
 // signerKeys lists the labels of all signer keys in the HSM.

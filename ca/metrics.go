@@ -13,6 +13,9 @@ import (
 type metrics struct {
 	issued  *prometheus.CounterVec   // by profile, outcome
 	seconds *prometheus.HistogramVec // by profile
+
+	reconciled *prometheus.CounterVec // by step
+	unrecorded prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer, a *Authority) (*metrics, error) {
@@ -24,6 +27,12 @@ func newMetrics(reg prometheus.Registerer, a *Authority) (*metrics, error) {
 			Name: "signet_ca_issue_seconds", Help: "Time from request to stored certificate, failures included.",
 			Buckets: prometheus.ExponentialBuckets(250e-6, 2, 14), // 250 us .. 2 s
 		}, []string{"profile"}),
+		reconciled: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "signet_ca_reconciled_total", Help: "What the reconciler found to do, by step.",
+		}, []string{"step"}),
+		unrecorded: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "signet_ca_unrecorded_keys", Help: "Signer keys in the HSM that no record explained when this process started.",
+		}),
 	}
 	if reg == nil {
 		return m, nil
@@ -35,7 +44,7 @@ func newMetrics(reg prometheus.Registerer, a *Authority) (*metrics, error) {
 	issuer := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "signet_ca_issuer_not_after_seconds", Help: "Unix time at which the issuer certificate expires.",
 	}, func() float64 { return float64(a.issuer.Certificate().NotAfter.Unix()) })
-	for _, c := range []prometheus.Collector{m.issued, m.seconds, signer, issuer} {
+	for _, c := range []prometheus.Collector{m.issued, m.seconds, m.reconciled, m.unrecorded, signer, issuer} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

@@ -1,7 +1,5 @@
 package ca
 
-import "github.com/signet-hsm/signet/audit"
-
 const (
 	signerColumns = "id, name, generation, state, certificate, created_at, updated_at"
 
@@ -14,20 +12,16 @@ where tenant_id = $1 and id = $2 and ` + visible
 	sqlSignerCurrent = `select ` + signerColumns + ` from ca_signer
 where tenant_id = $1 and state = 'ACTIVE' order by created_at desc, id desc limit 1`
 
-	sqlSignerList = `select ` + signerColumns + ` from ca_signer
-where tenant_id = $1 and ` + visible + `
-order by generation desc, id limit $2 offset $3`
-
-	sqlSignerCount = `select count(*) from ca_signer where tenant_id = $1 and ` + visible
-
 	sqlSignerState = `select state from ca_signer where tenant_id = $1 and id = $2`
 
 	// The generation is taken and written in one statement; of two at once one
 	// hits the unique constraint and tries again.
 	sqlSignerIntent = `insert into ca_signer
-  (tenant_id, id, name, generation, state, key_label, key_algorithm, created_at, updated_at)
+  (tenant_id, id, name, generation, state, key_label, key_algorithm, created_at, updated_at, crl_shards,
+   lease_owner, lease_until)
 select $1::text, $2::text, coalesce($3::text, $4::text || '-' || g.next), g.next, 'PENDING',
-  $5::text || g.next, $6::text, $7::timestamptz, $7::timestamptz
+  $5::text || g.next, $6::text, $7::timestamptz, $7::timestamptz, $8::integer,
+  $9::text, now() + $10::bigint * interval '1 millisecond'
 from (select coalesce(max(generation) + 1, 0) as next from ca_signer where tenant_id = $1::text) g
 returning name, generation`
 
@@ -38,41 +32,35 @@ where tenant_id = $1 and id = $2 and state = 'PENDING'`
 where tenant_id = $1 and state = 'ACTIVE' and generation < $2
 returning id`
 
-	sqlSignerActivate = `update ca_signer set state = 'ACTIVE', certificate = $3, updated_at = $4
+	sqlSignerActivate = `update ca_signer set state = 'ACTIVE', certificate = $3, updated_at = $4,
+  lease_owner = null, lease_until = null
 where tenant_id = $1 and id = $2 and state = 'PENDING'`
 
 	sqlSignerNewer = `select exists (select from ca_signer
 where tenant_id = $1 and state = 'ACTIVE' and generation > $2)`
 
+	// The key is destroyed after this; when the one who does this can not, the
+	// reconciler does when the lease is over.
 	sqlSignerFail = `update ca_signer set state = 'FAILED', failure = $3, updated_at = $4
 where tenant_id = $1 and id = $2 and state = 'PENDING'`
 
-	certificateInsert = `insert into ca_certificate
-  (tenant_id, cert_ref, serial, profile, profile_hash, signer_id, issuer_key_id, status,
-   user_id, client_id, spki_sha256, not_before, not_after, requested_at)
-`
-	// A signer's certificate; the issuer CA is no row.
-	sqlSignerCertificateIntent = certificateInsert + `values ($1, $2, $3, $4, $5, null, $6, 'REQUESTED', null, null, $7, $8, $9, $10)`
+	sqlSignerKeyGone = `update ca_signer set key_destroyed_at = $3, lease_owner = null, lease_until = null
+where tenant_id = $1 and id = $2 and state in ('FAILED', 'DELETED') and key_destroyed_at is null`
 
-	// A device's. Nothing is written when the signer is no longer ACTIVE, which
-	// is how a node learns of a rotation elsewhere.
-	sqlDeviceIntent = certificateInsert + `select $1::text, $2::text, $3::bytea, $4::text, $5::bytea, s.id, $6::bytea, 'REQUESTED',
-  $7::text, $8::text, $9::bytea, $10::timestamptz, $11::timestamptz, $12::timestamptz
-from ca_signer s where s.tenant_id = $1::text and s.id = $13::text and s.state = 'ACTIVE'`
+	sqlSignerLock = `select state from ca_signer
+where tenant_id = $1 and id = $2 and ` + visible + ` for update`
 
-	certificateIssued = `update ca_certificate set status = 'ISSUED', certificate = $3, issued_at = $4
-where tenant_id = $1 and cert_ref = $2 and status = 'REQUESTED'`
+	// Refused and failed requests count: what was asked of it is what it is for.
+	sqlSignerUsed = `select exists (select from ca_certificate where tenant_id = $1 and signer_id = $2)`
 
-	sqlSignerCertificateIssued = certificateIssued
+	sqlSignerDelete = `update ca_signer set state = 'DELETED', certificate = null, updated_at = $3,
+  lease_owner = $4, lease_until = now() + $5::bigint * interval '1 millisecond'
+where tenant_id = $1 and id = $2 and state in ('ACTIVE', 'RETIRED')`
 
-	certificateFailed = `update ca_certificate set status = 'FAILED', failure = $3
-where tenant_id = $1 and cert_ref = $2 and status = 'REQUESTED'`
+	sqlSignerRevoke = `update ca_signer set state = 'REVOKED', certificate = null, updated_at = $3,
+  revoked_at = $3, revocation_reason = $4, revoked_by = $5, lease_owner = null, lease_until = null
+where tenant_id = $1 and id = $2 and state in ('ACTIVE', 'RETIRED')`
 
-	sqlSignerCertificateFailed = certificateFailed
-)
-
-// A device certificate and its audit event are stored by one statement.
-var (
-	sqlDeviceIssued = "with changed as (" + certificateIssued + " returning cert_ref) " + audit.After("changed", 5)
-	sqlDeviceFailed = "with changed as (" + certificateFailed + " returning cert_ref) " + audit.After("changed", 4)
+	sqlLine = `select id, generation, certificate, serial, crl_shards from ca_signer
+where tenant_id = $1 and state = 'ACTIVE' order by created_at desc, id desc limit 1`
 )

@@ -1,0 +1,117 @@
+package ca
+
+import "github.com/signet-hsm/signet/audit"
+
+const (
+	certificateInsert = `insert into ca_certificate
+  (tenant_id, cert_ref, serial, profile, profile_hash, signer_id, issuer_key_id, status,
+   user_id, client_id, spki_sha256, not_before, not_after, requested_at, actor, lease_owner, lease_until,
+   replaces, subject_signer_id, sequence, attempt)
+`
+	// A new signer's certificate; the issuer CA is no row.
+	sqlSignerCertificateIntent = certificateInsert + `values ($1, $2, $3, $4, $5, null, $6, 'REQUESTED',
+  null, null, $7, $8, $9, $10, $11, $12, now() + $13::bigint * interval '1 millisecond', null, $2, 0, 0)`
+
+	// A leaf's. Nothing is written when the signer is no longer ACTIVE or has
+	// another certificate, which is how a node learns of a rotation elsewhere.
+	// The lock, which the foreign key takes anyway, makes a deletion wait for this
+	// statement, and this one for a deletion.
+	sqlLeafIntent = certificateInsert + `select $1::text, $2::text, $3::bytea, $4::text, $5::bytea, s.id, $6::bytea, 'REQUESTED',
+  $7::text, $8::text, $9::bytea, $10::timestamptz, $11::timestamptz, $12::timestamptz, $13::text,
+  $14::text, now() + $15::bigint * interval '1 millisecond', $16::text, null, 0, 0
+from ca_signer s where s.tenant_id = $1::text and s.id = $17::text and s.state = 'ACTIVE' and s.serial = $18::bytea
+for key share`
+
+	certificateIssued = `update ca_certificate set status = 'ISSUED', certificate = $3, issued_at = $4,
+  lease_owner = null, lease_until = null
+where tenant_id = $1 and cert_ref = $2 and status = 'REQUESTED'`
+
+	sqlSignerCertificateIssued = certificateIssued
+
+	// A certificate whose signer was revoked meanwhile is not handed out.
+	leafIssued = certificateIssued + ` and exists (select from ca_signer s
+  where s.tenant_id = $1 and s.id = ca_certificate.signer_id and s.state in ('ACTIVE', 'RETIRED'))`
+
+	certificateFailed = `update ca_certificate set status = 'FAILED', failure = $3, lease_owner = null, lease_until = null
+where tenant_id = $1 and cert_ref = $2 and status = 'REQUESTED'`
+
+	sqlCertificateFailed = certificateFailed
+)
+
+// A leaf certificate and its audit event are stored by one statement.
+var (
+	sqlLeafIssued = "with changed as (" + leafIssued + " returning cert_ref) " + audit.After("changed", 5)
+	sqlLeafFailed = "with changed as (" + certificateFailed + " returning cert_ref) " + audit.After("changed", 4)
+)
+
+// What a tombstone needs of a certificate, as scanRevocable reads it.
+const (
+	revocableColumns = `c.cert_ref, c.serial, c.issuer_key_id, c.status, c.subject_signer_id is not null,
+  c.lease_owner is not null, c.certificate, c.not_after, coalesce(c.signer_id, ''), coalesce(c.user_id, ''), c.profile,
+  coalesce((select s.crl_shards from ca_signer s where s.tenant_id = c.tenant_id and s.id = c.signer_id), 1)`
+
+	sqlRevocableByRef = `select ` + revocableColumns + ` from ca_certificate c
+where c.tenant_id = $1 and c.cert_ref = $2 for update of c`
+
+	sqlRevocableBySerial = `select ` + revocableColumns + ` from ca_certificate c
+where c.tenant_id = $1 and c.serial = $2 for update of c`
+
+	sqlCertificatesRevoke = `update ca_certificate c set status = 'REVOKED', revoked_at = $3, revocation_reason = $4, revoked_by = $5
+where c.tenant_id = $1 and c.cert_ref = any($2::text[]) and c.status = 'ISSUED'
+returning ` + revocableColumns
+
+	sqlIssuedBySigner = `select cert_ref from ca_certificate
+where tenant_id = $1 and signer_id = $2 and cert_ref > $3 and status = 'ISSUED'
+order by cert_ref limit $4`
+
+	// The certificates of a signer's own key.
+	sqlSignerCertificates = `select ` + revocableColumns + ` from ca_certificate c
+where c.tenant_id = $1 and c.subject_signer_id = $2 and c.status in ('REQUESTED', 'ISSUED')
+order by c.sequence for update of c`
+
+	sqlCertificateErase = `update ca_certificate set status = 'REVOKED', certificate = null,
+  revoked_at = $3, revocation_reason = $4, revoked_by = $5
+where tenant_id = $1 and cert_ref = $2 and status = 'ISSUED'`
+
+	sqlCertificateStatus = `select status from ca_certificate where tenant_id = $1 and cert_ref = $2`
+)
+
+// Renewals.
+const (
+	sqlSignerLastStatus = `select status from ca_certificate
+where tenant_id = $1 and subject_signer_id = $2 order by sequence desc limit 1`
+
+	// What will be in the certificate is written when the attempt has drafted it.
+	sqlRenewalIntent = certificateInsert + `select $1::text, $2::text, $3::bytea, $4::text, $5::bytea, null, $6::bytea, 'REQUESTED',
+  null, null, s.spki_sha256, $7::timestamptz, $7::timestamptz, $7::timestamptz, $8::text,
+  $9::text, now() + $10::bigint * interval '1 millisecond', null, s.id,
+  (select max(c.sequence) + 1 from ca_certificate c where c.tenant_id = s.tenant_id and c.subject_signer_id = s.id), $12::integer
+from ca_signer s where s.tenant_id = $1::text and s.id = $11::text and s.state in ('ACTIVE', 'RETIRED')`
+
+	sqlSignerToRenew = `select name, generation, certificate from ca_signer
+where tenant_id = $1 and id = $2 and state in ('ACTIVE', 'RETIRED')`
+
+	sqlRenewalDraft = `update ca_certificate set profile = $3, profile_hash = $4, issuer_key_id = $5, not_before = $6, not_after = $7
+where tenant_id = $1 and cert_ref = $2 and status = 'REQUESTED'`
+
+	sqlRenewalFailed = certificateFailed + ` returning issuer_key_id, not_after`
+
+	sqlSignerRenewed = `update ca_signer set certificate = $3, serial = $4, updated_at = $5
+where tenant_id = $1 and id = $2 and state in ('ACTIVE', 'RETIRED')`
+
+	// Signers whose certificate another issuer signed.
+	sqlOtherIssuers = `select s.tenant_id, s.id from ca_signer s
+join ca_certificate c on c.serial = s.serial
+where s.state in ('ACTIVE', 'RETIRED') and c.issuer_key_id <> $1 and (s.tenant_id, s.id) > ($2, $3)
+order by s.tenant_id, s.id limit $4`
+
+	// Its own certificates, newest first.
+	sqlSignerPaths = `select certificate from ca_certificate
+where tenant_id = $1 and subject_signer_id = $2 and status = 'ISSUED' and not_after >= $3
+order by sequence desc`
+)
+
+const sqlHeld = `select c.cert_ref, c.profile, coalesce(c.user_id, ''), coalesce(c.client_id, ''), c.status, c.certificate,
+  s.state, s.certificate
+from ca_certificate c join ca_signer s on s.tenant_id = c.tenant_id and s.id = c.signer_id
+where c.tenant_id = $1 and c.serial = $2`
