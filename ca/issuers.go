@@ -1,0 +1,273 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/ca/lint"
+	"github.com/signet-hsm/signet/ca/revocation"
+	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/internal/pg"
+	"github.com/signet-hsm/signet/tenant"
+)
+
+const (
+	sqlIssuersSince = `select tenant_id, id, generation, state in ('ACTIVE', 'RETIRED'), certificate, crl_shards, updated_at
+from ca_signer where updated_at >= $1 and state in ('ACTIVE', 'RETIRED', 'REVOKED', 'DELETED')`
+
+	sqlNotAfter = `select not_after from ca_certificate
+where serial = $1 and issuer_key_id = $2 and status in ('ISSUED', 'REVOKED')`
+)
+
+// Issuers are the CAs of the installation as the publisher of CRLs and OCSP
+// responses sees them: the issuer CA, and every signer that is ACTIVE or
+// RETIRED, of all tenants. It holds them in memory and asks the database only
+// for what has changed. Safe for concurrent use.
+type Issuers struct {
+	a          *Authority
+	responders *issuance.Template
+
+	reading chan struct{} // one asks the database at a time, and holds since and asked
+	since   time.Time     // the youngest change that was seen
+	asked   time.Time     // when the database was asked last
+
+	mu    sync.RWMutex
+	byKey map[revocation.KeyID]*certifier
+	keyOf map[signerID]revocation.KeyID
+}
+
+var _ revocation.Authority = (*Issuers)(nil)
+
+type signerID struct {
+	tenant tenant.ID
+	id     string
+}
+
+// certifier is one CA. It does not change.
+type certifier struct {
+	tenant     tenant.ID // System for the installation's issuer
+	generation int
+	authority  *issuance.Authority
+	shards     int
+}
+
+const (
+	// How old the list may be. A new signer is found after that, and a revoked
+	// one signs its last CRL or response within it.
+	issuersAge = time.Second
+	// Rows are stamped by the clocks of the nodes and appear when they are
+	// committed, so that a change may be seen after a younger one.
+	issuersOverlap = 10 * time.Minute
+)
+
+// Issuers returns the view for a revocation.Publisher. ErrConfig when the
+// profile of OCSP signing certificates can not be compiled.
+func (a *Authority) Issuers() (*Issuers, error) {
+	linter, err := lint.New(lint.Config{Now: a.now})
+	if err != nil {
+		return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
+	}
+	profile := issuance.OCSPSigning()
+	responders, err := profile.Compile(issuance.Checks{Linter: linter})
+	if err != nil {
+		return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
+	}
+	return &Issuers{
+		a: a, responders: responders, reading: make(chan struct{}, 1),
+		byKey: map[revocation.KeyID]*certifier{}, keyOf: map[signerID]revocation.KeyID{},
+	}, nil
+}
+
+// Issuers implements revocation.Authority.
+func (s *Issuers) Issuers(ctx context.Context) ([]revocation.Issuer, error) {
+	if err := s.refresh(ctx); err != nil {
+		return nil, err
+	}
+	now := s.a.now()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	list := []revocation.Issuer{s.installation().issuer()}
+	for _, c := range s.byKey {
+		if c.valid(now) {
+			list = append(list, c.issuer())
+		}
+	}
+	return list, nil
+}
+
+// Issuer implements revocation.Authority. What is in memory is answered without
+// the database, so that it may be out.
+func (s *Issuers) Issuer(ctx context.Context, id revocation.KeyID) (revocation.Issuer, error) {
+	c, err := s.find(ctx, id)
+	if err != nil {
+		return revocation.Issuer{}, err
+	}
+	return c.issuer(), nil
+}
+
+// IssuerKey implements revocation.Authority.
+func (s *Issuers) IssuerKey(ctx context.Context, id revocation.KeyID) (crypto.Signer, error) {
+	c, err := s.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.key(ctx, c)
+}
+
+// NotAfter implements revocation.Authority.
+func (s *Issuers) NotAfter(ctx context.Context, id revocation.KeyID, serial issuance.Serial) (end time.Time, err error) {
+	err = s.a.db.QueryRow(ctx, sqlNotAfter, serial[:], id[:]).Scan(&end)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return time.Time{}, revocation.ErrUnknownCertificate
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ca: read certificate: %w", pg.Unavailable(err))
+	}
+	return end.UTC(), nil
+}
+
+func (s *Issuers) find(ctx context.Context, id revocation.KeyID) (*certifier, error) {
+	if c := s.installation(); c.keyID() == id {
+		return c, nil
+	}
+	c, ok := s.held(id)
+	if !ok {
+		// A stranger's guesses cost one query a second, whatever their number.
+		if err := s.refresh(ctx); err != nil {
+			return nil, err
+		}
+		c, ok = s.held(id)
+	}
+	if !ok || !c.valid(s.a.now()) {
+		return nil, revocation.ErrNoIssuer
+	}
+	return c, nil
+}
+
+func (s *Issuers) held(id revocation.KeyID) (*certifier, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	c, ok := s.byKey[id]
+	return c, ok
+}
+
+// signerRow is a signer that has changed.
+type signerRow struct {
+	tenant, id         string
+	generation, shards int
+	live               bool
+	certificate        []byte
+	updated            time.Time
+}
+
+// refresh reads the signers that have changed, if the last time is long enough
+// ago.
+func (s *Issuers) refresh(ctx context.Context) error {
+	select {
+	case s.reading <- struct{}{}:
+		defer func() { <-s.reading }()
+	case <-ctx.Done():
+		return fmt.Errorf("ca: read issuers: %w: %w", fault.ErrUnavailable, ctx.Err())
+	}
+	now := s.a.now()
+	if d := now.Sub(s.asked); d >= 0 && d < issuersAge {
+		return nil
+	}
+	rows, err := s.a.db.Query(ctx, sqlIssuersSince, s.since.Add(-issuersOverlap))
+	if err != nil {
+		return fmt.Errorf("ca: read issuers: %w", pg.Unavailable(err))
+	}
+	changed, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c signerRow, err error) {
+		err = r.Scan(&c.tenant, &c.id, &c.generation, &c.live, &c.certificate, &c.shards, &c.updated)
+		return c, err
+	})
+	if err != nil {
+		return fmt.Errorf("ca: read issuers: %w", pg.Unavailable(err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range changed {
+		if err := s.take(&changed[i]); err != nil {
+			// One that can not be read must not keep the others from publishing.
+			s.a.log.LogAttrs(ctx, slog.LevelError, "ca: a signer's certificate can not be used",
+				slog.String("signer", changed[i].id), slog.Any("cause", err))
+		}
+		if changed[i].updated.After(s.since) {
+			s.since = changed[i].updated
+		}
+	}
+	s.asked = now
+	return nil
+}
+
+func (s *Issuers) drop(id signerID) {
+	delete(s.byKey, s.keyOf[id])
+	delete(s.keyOf, id)
+}
+
+func (s *Issuers) take(r *signerRow) error {
+	t, err := tenant.Parse(r.tenant)
+	if err != nil {
+		return err
+	}
+	id := signerID{t, r.id}
+	if !r.live {
+		s.drop(id)
+		return nil
+	}
+	if c, ok := s.byKey[s.keyOf[id]]; ok && bytes.Equal(c.certificate().Raw, r.certificate) {
+		return nil
+	}
+	authority, err := newAuthority(r.certificate)
+	if err != nil {
+		return err
+	}
+	c := &certifier{tenant: t, generation: r.generation, authority: authority, shards: r.shards}
+	s.drop(id)
+	s.byKey[c.keyID()], s.keyOf[id] = c, c.keyID()
+	return nil
+}
+
+func (s *Issuers) installation() *certifier {
+	return &certifier{tenant: tenant.System, authority: s.a.issuer, shards: 1}
+}
+
+// key finds the CA's key in the HSM, bound to the request.
+func (s *Issuers) key(ctx context.Context, c *certifier) (crypto.Signer, error) {
+	if c.tenant == tenant.System {
+		return bound{ctx, s.a.issuerKey}, nil
+	}
+	k, err := s.a.keys.signer(ctx, signerRef(c.tenant, c.generation))
+	if err != nil {
+		return nil, unusable("signer key", err)
+	}
+	if !c.authority.Owns(k.Public()) {
+		return nil, fmt.Errorf("ca: %w: the HSM's key is not the certificate's", ErrKey)
+	}
+	return bound{ctx, k}, nil
+}
+
+func (c *certifier) certificate() *x509.Certificate { return c.authority.Certificate() }
+
+func (c *certifier) keyID() (id revocation.KeyID) {
+	copy(id[:], c.certificate().SubjectKeyId)
+	return id
+}
+
+func (c *certifier) issuer() revocation.Issuer {
+	return revocation.Issuer{Certificate: c.certificate(), Shards: c.shards}
+}
+
+func (c *certifier) valid(now time.Time) bool {
+	return !now.After(c.certificate().NotAfter)
+}
