@@ -113,9 +113,11 @@ func TestCheckKeyECDSA(t *testing.T) {
 		good := ecKey(t, c).PublicKey
 		_, _, err := issuance.CheckKey(&good)
 		require.NoError(t, err)
+		//lint:ignore SA1019 no other way leads to a wrong key
 		off := ecdsa.PublicKey{Curve: c, X: good.X, Y: new(big.Int).Xor(good.Y, big.NewInt(1))}
 		_, _, err = issuance.CheckKey(&off)
 		require.ErrorIs(t, err, issuance.ErrKeyAlgorithm)
+		//lint:ignore SA1019 as above
 		zero := ecdsa.PublicKey{Curve: c, X: new(big.Int), Y: new(big.Int)}
 		_, _, err = issuance.CheckKey(&zero)
 		require.ErrorIs(t, err, issuance.ErrKeyAlgorithm)

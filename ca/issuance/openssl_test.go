@@ -60,3 +60,62 @@ func TestOpenSSLAgrees(t *testing.T) {
 		})
 	}
 }
+
+// Certificates of every leaf profile, with all that can stand in them, serve the
+// purpose they are for and no other.
+func TestOpenSSLAgreesOnPurposes(t *testing.T) {
+	t.Parallel()
+	openssl, err := exec.LookPath("openssl")
+	if err != nil {
+		require.Empty(t, os.Getenv("CI"), "openssl is needed in CI: apt install openssl")
+		t.Skip("SKIP: openssl is not installed (apt install openssl)")
+	}
+	w := ecTower(t)
+	dir := t.TempDir()
+	write := func(file string, certs ...[]byte) string {
+		var out []byte
+		for _, c := range certs {
+			out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c})...)
+		}
+		path := filepath.Join(dir, file)
+		require.NoError(t, os.WriteFile(path, out, 0o600))
+		return path
+	}
+	root, middle := write("root.pem", w.root), write("chain.pem", w.signer, w.issuer)
+	for _, c := range []struct {
+		profile    issuance.Profile
+		good, bad  string
+		names      []string
+		shows      string
+		revocation bool
+	}{
+		{issuance.ASTDevice(), "sslclient", "sslserver", nil, "http://pki.example.com/0.crl", true},
+		{issuance.Gateway(), "sslserver", "smimesign", []string{"gw.bank.example"}, "DNS:gw.bank.example", true},
+		{issuance.Signature(), "any", "sslclient", nil, "Non Repudiation", true},
+		{issuance.OCSPSigning(), "ocsphelper", "sslclient", nil, "OCSP No Check", false},
+	} {
+		o := w.order(t, request(t, ecKey(t, elliptic.P256())))
+		o.Profile, o.AltNames.DNS = compile(t, c.profile), c.names
+		o.Locations.Issuer = []string{"http://pki.example.com/ca.cer"}
+		if c.revocation {
+			o.Locations.CRL, o.Locations.OCSP = []string{"http://pki.example.com/0.crl"}, []string{"http://pki.example.com/ocsp"}
+		}
+		d, err := issuance.Prepare(o)
+		require.NoError(t, err)
+		leaf, err := d.Sign(w.signerKey)
+		require.NoError(t, err)
+		cert := write(c.profile.Name+".pem", leaf)
+		verify := func(purpose string) ([]byte, error) {
+			return exec.CommandContext(t.Context(), openssl, "verify", "-x509_strict", "-purpose", purpose,
+				"-attime", strconv.FormatInt(now.Unix(), 10), "-CAfile", root, "-untrusted", middle, cert).CombinedOutput()
+		}
+		out, err := verify(c.good)
+		require.NoError(t, err, "%s: %s", c.profile.Name, out)
+		out, err = verify(c.bad)
+		require.Error(t, err, "%s: %s", c.profile.Name, out)
+		text, err := exec.CommandContext(t.Context(), openssl, "x509", "-in", cert, "-noout", "-text").Output()
+		require.NoError(t, err)
+		require.Contains(t, string(text), c.shows)
+		require.Contains(t, string(text), "CA Issuers - URI:http://pki.example.com/ca.cer")
+	}
+}
