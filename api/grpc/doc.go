@@ -2,11 +2,14 @@
 // dialects, and health and reflection beside it. REST never loops through it.
 //
 // Every call takes one path: id, recover, metrics, deadline, authenticate,
-// authorise, handle. Callers bring a bearer token or Basic credentials in the
+// authorise, check texts, handle. Callers bring a bearer token or Basic credentials in the
 // metadata key authorization; the tenant is theirs and no message can name
 // another. A method without a row in the table of privileges keeps the server
 // from starting. Errors carry ErrorInfo with a stable reason (domain "signet") and,
 // for broken rules, BadRequest; one table has them all (errors.go).
+//
+// What REST serves to application tiers and administrators has a method here; a
+// test holds the two together (coverage_test.go).
 //
 // A call without a deadline gets one, a far one is brought nearer. Health follows
 // readiness: it says SERVING only while every check is good.

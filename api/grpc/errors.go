@@ -70,6 +70,13 @@ var table = []row{
 
 	{ca.ErrNoSigner, codes.NotFound},
 	{ca.ErrNotIssued, codes.FailedPrecondition},
+	{ca.ErrSignerUsed, codes.FailedPrecondition},
+	{ca.ErrSignerRevoked, codes.FailedPrecondition},
+	{ca.ErrQueued, codes.FailedPrecondition},
+	{ca.ErrNoCertificate, codes.NotFound},
+	{ca.ErrCertificateState, codes.FailedPrecondition},
+	{ca.ErrSignerCertificate, codes.FailedPrecondition},
+	{ca.ErrPeer, codes.PermissionDenied},
 	{ca.ErrSuperseded, codes.Aborted},
 	{ca.ErrBusy, codes.Aborted},
 	{ca.ErrOtherIssuer, codes.FailedPrecondition},
@@ -155,7 +162,7 @@ var fields = map[string]string{
 	"templateName": "template.name", "operationType": "template.operation_type", "dataTemplate": "template.data_template",
 	"signatureType": "template.signature_types", "maxFailureCount": "template.max_failure_count",
 	"expiration": "template.expiration", "riskFlags": "template.risk_flags", "texts": "template.texts",
-	"id": "application", "appId": "application", "privateKeyBase64": "private_key", "csr": "order.csr", "user": "order.user", "client": "order.client",
+	"id": "application", "appId": "application", "otpValidation": "otp_mode", "privateKeyBase64": "private_key", "csr": "order.csr", "user": "order.user", "client": "order.client",
 }
 
 // told turns an error into the status a caller may see.

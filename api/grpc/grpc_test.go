@@ -29,13 +29,13 @@ import (
 	"google.golang.org/grpc/metadata"
 	reflectpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/signet-hsm/signet/access"
 	api "github.com/signet-hsm/signet/api/grpc"
 	"github.com/signet-hsm/signet/api/internal/apitest"
 	rest "github.com/signet-hsm/signet/api/powerauth"
 	"github.com/signet-hsm/signet/api/signetv1"
+	"github.com/signet-hsm/signet/app"
 	"github.com/signet-hsm/signet/ca"
 	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/client/powerauth"
@@ -47,17 +47,19 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
+const serviceURL = "https://pa.example.com"
+
 // serve runs a server for the test and connects to it.
 func serve(tb testing.TB, c api.Config) *grpc.ClientConn {
 	tb.Helper()
 	s, err := api.New(c)
 	require.NoError(tb, err)
-	l := bufconn.Listen(1 << 20)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(tb, err)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, l) }()
-	conn, err := grpc.NewClient("passthrough:///signet", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(tb, err)
 	tb.Cleanup(func() {
 		require.NoError(tb, conn.Close())
@@ -73,7 +75,7 @@ type world struct {
 	conn *grpc.ClientConn
 
 	reader, writer, client, betaWriter context.Context // with credentials
-	shop, betaShop, admin              context.Context
+	shop, betaShop, admin, betaAdmin   context.Context
 	shopPassword                       string
 }
 
@@ -93,13 +95,15 @@ func newWorld(tb testing.TB) *world {
 		Installation: in,
 		conn: serve(tb, api.Config{
 			Authority: in.Authority, Verifier: in.Registrations, Realms: in.Realms, Basic: in.Basic,
-			Registrations: in.Registrations, Operations: in.Operations, Tokens: in.Tokens,
+			Registrations: in.Registrations, Operations: in.Operations, Tokens: in.Tokens, Push: in.Push, Callbacks: in.Callbacks,
+			Audit: in.Audit, Applications: in.Applications, ServiceURL: serviceURL, Users: in.Basic,
 		}),
 		reader:     bearer(tb, in.Token(tb, pgtest.Alpha, time.Hour, "admin-read")),
 		writer:     bearer(tb, in.Token(tb, pgtest.Alpha, time.Hour, "admin-write")),
 		client:     bearer(tb, in.Token(tb, pgtest.Alpha, time.Hour, "ast-client")),
 		betaWriter: bearer(tb, in.Token(tb, pgtest.Beta, time.Hour, "admin-write", "admin-read", "ast-client")),
 		admin:      basic(tb, "admin", in.Login(tb, pgtest.Alpha, "admin", access.PAAdmin, "APP")),
+		betaAdmin:  basic(tb, "beta-admin", in.Login(tb, pgtest.Beta, "beta-admin", access.PAAdmin)),
 		betaShop:   basic(tb, "beta-shop", in.Login(tb, pgtest.Beta, "beta-shop", access.PAIntegration, "APP")),
 	}
 	w.shopPassword = in.Login(tb, pgtest.Alpha, "shop", access.PAIntegration, "APP")
@@ -237,8 +241,13 @@ func TestBadRequests(t *testing.T) {
 	require.Error(t, err)
 }
 
-// phone makes an ACTIVE device of alpha's APP, over REST as devices do.
+// phone makes jane an ACTIVE device of alpha's APP, over REST as devices do.
 func (w *world) phone(t *testing.T) *powerauth.Device {
+	t.Helper()
+	return w.phoneOf(t, "jane")
+}
+
+func (w *world) phoneOf(t *testing.T, user string) *powerauth.Device {
 	t.Helper()
 	served, err := rest.New(rest.Config{Registrations: w.Registrations, Basic: w.Basic, Tokens: w.Tokens})
 	require.NoError(t, err)
@@ -252,7 +261,7 @@ func (w *world) phone(t *testing.T) *powerauth.Device {
 		MasterPublicKey: base64.StdEncoding.EncodeToString(w.Masters["alpha/APP"]), HTTP: srv.Client(),
 	})
 	require.NoError(t, err)
-	made, err := w.Registrations.Create(t.Context(), pgtest.Alpha, registration.CreateParams{Apps: []string{"APP"}, App: "APP", UserID: "jane"})
+	made, err := w.Registrations.Create(t.Context(), pgtest.Alpha, registration.CreateParams{Apps: []string{"APP"}, App: "APP", UserID: user})
 	require.NoError(t, err)
 	require.NoError(t, d.Activate(t.Context(), made.QRCodeData, powerauth.ActivateOptions{Platform: "ios"}))
 	require.NoError(t, w.Registrations.Commit(t.Context(), pgtest.Alpha, registration.CommitParams{Apps: []string{"APP"}, ID: made.ID}))
@@ -328,12 +337,42 @@ func TestMethodsByRole(t *testing.T) {
 		signetv1.RegistrationService_ListRegistrations_FullMethodName:  {[]string{"shop"}, codes.InvalidArgument},
 		signetv1.RegistrationService_ChangeRegistration_FullMethodName: {[]string{"shop"}, codes.InvalidArgument},
 		signetv1.RegistrationService_ChangeFlags_FullMethodName:        {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.RegistrationService_ListEvents_FullMethodName:         {[]string{"shop"}, codes.NotFound},
 		signetv1.OperationService_CreateOperation_FullMethodName:       {[]string{"shop"}, codes.InvalidArgument},
 		signetv1.OperationService_GetOperation_FullMethodName:          {[]string{"shop"}, codes.NotFound},
 		signetv1.OperationService_CancelOperation_FullMethodName:       {[]string{"shop"}, codes.NotFound},
-		signetv1.OperationService_GetOfflineQr_FullMethodName:          {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.OperationService_GetOfflineQr_FullMethodName:          {[]string{"shop"}, codes.NotFound},
 		signetv1.OperationService_VerifyOfflineOtp_FullMethodName:      {[]string{"shop"}, codes.InvalidArgument},
 		signetv1.TokenService_VerifyToken_FullMethodName:               {[]string{"shop"}, codes.InvalidArgument},
+
+		signetv1.MessageService_SendMessage_FullMethodName:           {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.MessageService_PostInboxMessage_FullMethodName:      {[]string{"shop"}, codes.NotFound},
+		signetv1.MessageService_ListInboxMessages_FullMethodName:     {[]string{"shop"}, codes.NotFound},
+		signetv1.MessageService_GetInboxMessage_FullMethodName:       {[]string{"shop"}, codes.NotFound},
+		signetv1.MessageService_MarkInboxMessageRead_FullMethodName:  {[]string{"shop"}, codes.NotFound},
+		signetv1.AuditService_QueryEvents_FullMethodName:             {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.CallbackService_CreateCallback_FullMethodName:       {[]string{"shop"}, codes.NotFound},
+		signetv1.CallbackService_ListCallbacks_FullMethodName:        {[]string{"shop"}, codes.NotFound},
+		signetv1.CallbackService_RemoveCallback_FullMethodName:       {[]string{"shop"}, codes.NotFound},
+		signetv1.CallbackService_RotateCallbackSecret_FullMethodName: {[]string{"shop"}, codes.NotFound},
+		signetv1.TemplateService_CreateTemplate_FullMethodName:       {[]string{"admin"}, codes.InvalidArgument},
+		signetv1.TemplateService_ListTemplates_FullMethodName:        {[]string{"admin"}, codes.OK},
+		signetv1.TemplateService_UpdateTemplate_FullMethodName:       {[]string{"admin"}, codes.InvalidArgument},
+		signetv1.TemplateService_DeleteTemplate_FullMethodName:       {[]string{"admin"}, codes.NotFound},
+		signetv1.ApplicationService_CreateApplication_FullMethodName: {[]string{"admin"}, codes.InvalidArgument},
+		signetv1.ApplicationService_ListApplications_FullMethodName:  {[]string{"admin"}, codes.OK},
+		signetv1.ApplicationService_GetApplication_FullMethodName:    {[]string{"admin"}, codes.NotFound},
+		signetv1.ApplicationService_AddRoles_FullMethodName:          {[]string{"admin"}, codes.NotFound},
+		signetv1.ApplicationService_RemoveRoles_FullMethodName:       {[]string{"admin"}, codes.NotFound},
+		signetv1.ApplicationService_CreateVersion_FullMethodName:     {[]string{"admin"}, codes.InvalidArgument},
+		signetv1.ApplicationService_ListVersions_FullMethodName:      {[]string{"admin"}, codes.NotFound},
+		signetv1.ApplicationService_SetVersionSupport_FullMethodName: {[]string{"admin"}, codes.NotFound},
+		signetv1.ApplicationService_RotateMasterKey_FullMethodName:   {[]string{"admin"}, codes.NotFound},
+		signetv1.ApplicationService_SetApnsCredential_FullMethodName: {[]string{"admin"}, codes.InvalidArgument},
+		signetv1.ApplicationService_SetFcmCredential_FullMethodName:  {[]string{"admin"}, codes.InvalidArgument},
+		signetv1.ApplicationService_SetHmsCredential_FullMethodName:  {[]string{"admin"}, codes.InvalidArgument},
+		signetv1.UserService_CreateUser_FullMethodName:               {[]string{"admin"}, codes.InvalidArgument},
+		signetv1.UserService_GrantApplication_FullMethodName:         {[]string{"admin"}, codes.NotFound},
 	}
 	callers := map[string]context.Context{
 		"reader": w.reader, "writer": w.writer, "client": w.client, "shop": w.shop, "admin": w.admin,
@@ -491,13 +530,23 @@ func TestReflectionListsTheServices(t *testing.T) {
 	require.NoError(t, stream.CloseSend())
 }
 
+// An outage is no verdict, whatever was asked.
 func TestOutageIsUnavailable(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	calls := w.goodCalls()
+	// A login that was judged lately needs no database, so that calls reach their
+	// domain.
+	require.NoError(t, w.conn.Invoke(w.shop, signetv1.RegistrationService_ListRegistrations_FullMethodName,
+		&signetv1.ListRegistrationsRequest{UserId: "jane"}, &signetv1.ListRegistrationsResponse{}))
+	require.NoError(t, w.conn.Invoke(w.admin, signetv1.TemplateService_ListTemplates_FullMethodName,
+		&signetv1.ListTemplatesRequest{}, &signetv1.ListTemplatesResponse{}))
 	w.DB.Close()
+	for method, call := range calls {
+		err := w.conn.Invoke(call.ctx, method, call.req, call.resp)
+		requireStatus(t, err, codes.Unavailable, "UNAVAILABLE")
+	}
 	_, err := signetv1.NewSignerServiceClient(w.conn).ListSigners(w.reader, &signetv1.ListSignersRequest{})
-	requireStatus(t, err, codes.Unavailable, "UNAVAILABLE")
-	_, err = signetv1.NewSignatureServiceClient(w.conn).VerifySignature(w.shop, &signetv1.VerifySignatureRequest{})
 	requireStatus(t, err, codes.Unavailable, "UNAVAILABLE")
 }
 
@@ -505,4 +554,26 @@ func TestConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	_, err := api.New(api.Config{})
 	require.Error(t, err)
+	_, err = api.New(api.Config{Authority: stub{}, Verifier: stub{}, Realms: anyone{}, Basic: nobody{}, Applications: new(app.Registry), ServiceURL: "pa"})
+	require.ErrorContains(t, err, "service URL")
+}
+
+func TestAServiceWithoutItsDomainIsUnimplemented(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	conn := serve(t, api.Config{Authority: w.Authority, Verifier: w.Registrations, Realms: w.Realms, Basic: w.Basic})
+	for method, call := range w.goodCalls() {
+		if method == signetv1.SignatureService_VerifySignature_FullMethodName {
+			continue // always there
+		}
+		require.Equal(t, codes.Unimplemented, status.Code(conn.Invoke(call.ctx, method, call.req, call.resp)), method)
+	}
+	conn = serve(t, api.Config{
+		Authority: w.Authority, Verifier: w.Registrations, Realms: w.Realms, Basic: w.Basic,
+		Registrations: w.Registrations, Applications: w.Applications, ServiceURL: serviceURL,
+	})
+	_, err := signetv1.NewRegistrationServiceClient(conn).ListEvents(w.shop, &signetv1.ListEventsRequest{})
+	require.Equal(t, codes.Unimplemented, status.Code(err), "without the audit log")
+	_, err = signetv1.NewApplicationServiceClient(conn).SetHmsCredential(w.admin, &signetv1.SetHmsCredentialRequest{})
+	require.Equal(t, codes.Unimplemented, status.Code(err), "without pushes")
 }

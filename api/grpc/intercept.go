@@ -35,12 +35,42 @@ var privileges = map[string]access.Set{
 	signetv1.RegistrationService_ListRegistrations_FullMethodName:  access.Any(access.PAIntegration),
 	signetv1.RegistrationService_ChangeRegistration_FullMethodName: access.Any(access.PAIntegration),
 	signetv1.RegistrationService_ChangeFlags_FullMethodName:        access.Any(access.PAIntegration),
+	signetv1.RegistrationService_ListEvents_FullMethodName:         access.Any(access.PAIntegration),
 	signetv1.OperationService_CreateOperation_FullMethodName:       access.Any(access.PAIntegration),
 	signetv1.OperationService_GetOperation_FullMethodName:          access.Any(access.PAIntegration),
 	signetv1.OperationService_CancelOperation_FullMethodName:       access.Any(access.PAIntegration),
 	signetv1.OperationService_GetOfflineQr_FullMethodName:          access.Any(access.PAIntegration),
 	signetv1.OperationService_VerifyOfflineOtp_FullMethodName:      access.Any(access.PAIntegration),
 	signetv1.TokenService_VerifyToken_FullMethodName:               access.Any(access.PAIntegration),
+
+	signetv1.MessageService_SendMessage_FullMethodName:           access.Any(access.PAIntegration),
+	signetv1.MessageService_PostInboxMessage_FullMethodName:      access.Any(access.PAIntegration),
+	signetv1.MessageService_ListInboxMessages_FullMethodName:     access.Any(access.PAIntegration),
+	signetv1.MessageService_GetInboxMessage_FullMethodName:       access.Any(access.PAIntegration),
+	signetv1.MessageService_MarkInboxMessageRead_FullMethodName:  access.Any(access.PAIntegration),
+	signetv1.AuditService_QueryEvents_FullMethodName:             access.Any(access.PAIntegration),
+	signetv1.CallbackService_CreateCallback_FullMethodName:       access.Any(access.PAIntegration),
+	signetv1.CallbackService_ListCallbacks_FullMethodName:        access.Any(access.PAIntegration),
+	signetv1.CallbackService_RemoveCallback_FullMethodName:       access.Any(access.PAIntegration),
+	signetv1.CallbackService_RotateCallbackSecret_FullMethodName: access.Any(access.PAIntegration),
+	signetv1.ApplicationService_CreateApplication_FullMethodName: access.Any(access.PAAdmin),
+	signetv1.ApplicationService_ListApplications_FullMethodName:  access.Any(access.PAAdmin),
+	signetv1.ApplicationService_GetApplication_FullMethodName:    access.Any(access.PAAdmin),
+	signetv1.ApplicationService_AddRoles_FullMethodName:          access.Any(access.PAAdmin),
+	signetv1.ApplicationService_RemoveRoles_FullMethodName:       access.Any(access.PAAdmin),
+	signetv1.ApplicationService_CreateVersion_FullMethodName:     access.Any(access.PAAdmin),
+	signetv1.ApplicationService_ListVersions_FullMethodName:      access.Any(access.PAAdmin),
+	signetv1.ApplicationService_SetVersionSupport_FullMethodName: access.Any(access.PAAdmin),
+	signetv1.ApplicationService_RotateMasterKey_FullMethodName:   access.Any(access.PAAdmin),
+	signetv1.ApplicationService_SetApnsCredential_FullMethodName: access.Any(access.PAAdmin),
+	signetv1.ApplicationService_SetFcmCredential_FullMethodName:  access.Any(access.PAAdmin),
+	signetv1.ApplicationService_SetHmsCredential_FullMethodName:  access.Any(access.PAAdmin),
+	signetv1.UserService_CreateUser_FullMethodName:               access.Any(access.PAAdmin),
+	signetv1.UserService_GrantApplication_FullMethodName:         access.Any(access.PAAdmin),
+	signetv1.TemplateService_CreateTemplate_FullMethodName:       access.Any(access.PAAdmin),
+	signetv1.TemplateService_ListTemplates_FullMethodName:        access.Any(access.PAAdmin),
+	signetv1.TemplateService_UpdateTemplate_FullMethodName:       access.Any(access.PAAdmin),
+	signetv1.TemplateService_DeleteTemplate_FullMethodName:       access.Any(access.PAAdmin),
 
 	"/grpc.health.v1.Health/Check":                                   access.Any(access.Public),
 	"/grpc.health.v1.Health/List":                                    access.Any(access.Public),
@@ -77,6 +107,9 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 
 	var resp any
 	err := s.guarded(ctx, c, func(ctx context.Context) (err error) {
+		if err := storable(req); err != nil {
+			return err
+		}
 		resp, err = handler(ctx, req)
 		return err
 	})

@@ -18,6 +18,7 @@ type Operations interface {
 	Cancel(ctx context.Context, t tenant.ID, p operation.CancelParams) error
 	OfflineQR(ctx context.Context, t tenant.ID, p operation.QRParams) (operation.QR, error)
 	OfflineOTP(ctx context.Context, t tenant.ID, p operation.OTPParams) (operation.OTPVerdict, error)
+	Templates
 }
 
 type operations struct {
@@ -65,10 +66,12 @@ func (s operations) CancelOperation(ctx context.Context, req *signetv1.CancelOpe
 
 func (s operations) GetOfflineQr(ctx context.Context, req *signetv1.GetOfflineQrRequest) (*signetv1.GetOfflineQrResponse, error) {
 	p := principal(ctx)
-	if req.GetRegistrationId() == "" {
-		return nil, missing("registration_id")
+	if req.GetRegistrationId() != "" && req.GetApplication() != "" {
+		return nil, bad("application", "must be empty with a registration")
 	}
-	code, err := s.domain.OfflineQR(ctx, p.Tenant, operation.QRParams{Apps: p.Apps, ID: req.GetOperationId(), Registration: req.GetRegistrationId()})
+	code, err := s.domain.OfflineQR(ctx, p.Tenant, operation.QRParams{
+		Apps: p.Apps, ID: req.GetOperationId(), Registration: req.GetRegistrationId(), App: req.GetApplication(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +107,7 @@ func operationOf(op operation.Operation) *signetv1.Operation {
 		OperationId: op.ID, UserId: op.UserID, ExternalId: op.ExternalID, Flag: op.Flag, Template: op.Template,
 		OperationType: op.Type, Parameters: op.Parameters, State: operationState(op.State), AdditionalData: op.Additional,
 		FailureCount: op.Failures, MaxFailureCount: op.MaxFailures, ProximityOtp: op.ProximityOTP,
-		CreatedAt: timestamppb.New(op.CreatedAt), ExpiresAt: timestamppb.New(op.ExpiresAt),
+		CreatedAt: timestamppb.New(op.CreatedAt), ExpiresAt: timestamppb.New(op.ExpiresAt), FinishedAt: instant(op.FinishedAt),
+		Reason: op.Reason, Data: op.Data, SignatureTypes: signatureTypes(op.Types), Language: op.Language,
 	}
 }

@@ -3,9 +3,11 @@ package grpc
 import (
 	"context"
 
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/signet-hsm/signet/api/signetv1"
+	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -26,6 +28,7 @@ type Registrations interface {
 type registrations struct {
 	signetv1.UnimplementedRegistrationServiceServer
 	domain Registrations
+	audit  Audit // nil: no history
 }
 
 // modes and changes: a number without a name is no mode, which the domain refuses.
@@ -124,10 +127,41 @@ func (s registrations) ChangeFlags(ctx context.Context, req *signetv1.ChangeFlag
 	return &signetv1.ChangeFlagsResponse{}, err
 }
 
+// ListEvents is for registrations that GetRegistration shows.
+func (s registrations) ListEvents(ctx context.Context, req *signetv1.ListEventsRequest) (*signetv1.ListEventsResponse, error) {
+	if s.audit == nil {
+		return s.UnimplementedRegistrationServiceServer.ListEvents(ctx, req)
+	}
+	p := principal(ctx)
+	size, err := pageSize(req.GetPageSize(), audit.DefaultLimit, audit.MaxLimit)
+	if err != nil {
+		return nil, err
+	}
+	before, err := pageToken(req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	reg, err := s.domain.Get(ctx, p.Tenant, p.Apps, req.GetRegistrationId())
+	if err != nil {
+		return nil, err
+	}
+	list, next, err := s.audit.History(ctx, p.Tenant, audit.HistoryQuery{
+		Registration: reg.ID, UserID: reg.UserID, App: reg.App, Before: before, Limit: size,
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp := &signetv1.ListEventsResponse{Events: events(list)}
+	if next != uuid.Nil {
+		resp.NextPageToken = next.String()
+	}
+	return resp, nil
+}
+
 func registrationOf(r registration.Registration) *signetv1.Registration {
 	return &signetv1.Registration{
 		RegistrationId: r.ID, UserId: r.UserID, Application: r.App, Status: statuses[r.State], Name: r.Name,
-		Platform: r.Platform, DeviceInfo: r.DeviceInfo, Flags: r.Flags,
+		Platform: r.Platform, DeviceInfo: r.DeviceInfo, Flags: r.Flags, BlockedReason: r.BlockedReason,
 		CreatedAt: timestamppb.New(r.CreatedAt), LastUsedAt: timestamppb.New(r.LastUsedAt),
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -61,8 +63,8 @@ type Basic interface {
 	Authenticate(ctx context.Context, username, password string) (access.Principal, error)
 }
 
-// Config makes a Server. The first four are needed. Of the next three each that
-// is nil has its service answer UNIMPLEMENTED.
+// Config makes a Server. The first four are needed. A service whose domain is nil
+// answers UNIMPLEMENTED.
 type Config struct {
 	Authority Authority
 	Verifier  Verifier
@@ -70,8 +72,14 @@ type Config struct {
 	Basic     Basic
 
 	Registrations Registrations
-	Operations    Operations
+	Operations    Operations // with their templates
 	Tokens        Tokens
+	Push          Push
+	Callbacks     Callbacks
+	Audit         Audit // also of ListEvents
+	Applications  Applications
+	ServiceURL    string // where phones find the service, told with an application; needed with Applications
+	Users         Users  // with Applications
 
 	Ready   func(context.Context) error // for health; nil: always ready
 	TLS     *tls.Config                 // with ClientCAs and RequireAndVerifyClientCert for mTLS; nil: plain text
@@ -91,6 +99,11 @@ type Server struct {
 func New(c Config) (*Server, error) {
 	if c.Authority == nil || c.Verifier == nil || c.Realms == nil || c.Basic == nil {
 		return nil, errors.New("grpc: a domain or a kind of credentials is missing")
+	}
+	if c.Applications != nil {
+		if u, err := url.Parse(c.ServiceURL); err != nil || u.Host == "" {
+			return nil, errors.New("grpc: the service URL must be absolute")
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -126,26 +139,36 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// registerOptional registers what a tier calls; a domain that is not there yet is
-// the generated server that has nothing.
+// registerOptional registers what tiers and administrators call.
 func (s *Server) registerOptional() {
-	var (
-		r signetv1.RegistrationServiceServer = signetv1.UnimplementedRegistrationServiceServer{}
-		o signetv1.OperationServiceServer    = signetv1.UnimplementedOperationServiceServer{}
-		t signetv1.TokenServiceServer        = signetv1.UnimplementedTokenServiceServer{}
-	)
-	if s.c.Registrations != nil {
-		r = registrations{domain: s.c.Registrations}
+	c := s.c
+	signetv1.RegisterRegistrationServiceServer(s.server, either[signetv1.RegistrationServiceServer](
+		c.Registrations != nil, registrations{domain: c.Registrations, audit: c.Audit}, signetv1.UnimplementedRegistrationServiceServer{}))
+	signetv1.RegisterOperationServiceServer(s.server, either[signetv1.OperationServiceServer](
+		c.Operations != nil, operations{domain: c.Operations}, signetv1.UnimplementedOperationServiceServer{}))
+	signetv1.RegisterTemplateServiceServer(s.server, either[signetv1.TemplateServiceServer](
+		c.Operations != nil, templates{domain: c.Operations}, signetv1.UnimplementedTemplateServiceServer{}))
+	signetv1.RegisterTokenServiceServer(s.server, either[signetv1.TokenServiceServer](
+		c.Tokens != nil, tokens{domain: c.Tokens}, signetv1.UnimplementedTokenServiceServer{}))
+	signetv1.RegisterMessageServiceServer(s.server, either[signetv1.MessageServiceServer](
+		c.Push != nil, messages{domain: c.Push}, signetv1.UnimplementedMessageServiceServer{}))
+	signetv1.RegisterCallbackServiceServer(s.server, either[signetv1.CallbackServiceServer](
+		c.Callbacks != nil, callbacks{domain: c.Callbacks}, signetv1.UnimplementedCallbackServiceServer{}))
+	signetv1.RegisterAuditServiceServer(s.server, either[signetv1.AuditServiceServer](
+		c.Audit != nil, auditLog{domain: c.Audit}, signetv1.UnimplementedAuditServiceServer{}))
+	signetv1.RegisterApplicationServiceServer(s.server, either[signetv1.ApplicationServiceServer](
+		c.Applications != nil, applications{domain: c.Applications, push: c.Push, serviceURL: c.ServiceURL}, signetv1.UnimplementedApplicationServiceServer{}))
+	signetv1.RegisterUserServiceServer(s.server, either[signetv1.UserServiceServer](
+		c.Applications != nil && c.Users != nil, users{domain: c.Users, applications: c.Applications}, signetv1.UnimplementedUserServiceServer{}))
+}
+
+// either is the service, or without its domain the generated one that has
+// nothing.
+func either[S any](have bool, service, nothing S) S {
+	if have {
+		return service
 	}
-	if s.c.Operations != nil {
-		o = operations{domain: s.c.Operations}
-	}
-	if s.c.Tokens != nil {
-		t = tokens{domain: s.c.Tokens}
-	}
-	signetv1.RegisterRegistrationServiceServer(s.server, r)
-	signetv1.RegisterOperationServiceServer(s.server, o)
-	signetv1.RegisterTokenServiceServer(s.server, t)
+	return nothing
 }
 
 // checkPrivileges wants a row for each method, and no row without a method.
@@ -221,12 +244,10 @@ func (s *Server) follow(ctx context.Context) {
 	if s.c.Ready != nil && s.c.Ready(ctx) != nil {
 		status = healthpb.HealthCheckResponse_NOT_SERVING
 	}
-	for _, name := range []string{
-		"", signetv1.SignerService_ServiceDesc.ServiceName,
-		signetv1.CertificateService_ServiceDesc.ServiceName, signetv1.SignatureService_ServiceDesc.ServiceName,
-		signetv1.RegistrationService_ServiceDesc.ServiceName, signetv1.OperationService_ServiceDesc.ServiceName,
-		signetv1.TokenService_ServiceDesc.ServiceName,
-	} {
-		s.health.SetServingStatus(name, status)
+	s.health.SetServingStatus("", status)
+	for name := range s.server.GetServiceInfo() {
+		if strings.HasPrefix(name, "signet.") {
+			s.health.SetServingStatus(name, status)
+		}
 	}
 }

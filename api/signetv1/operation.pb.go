@@ -100,7 +100,17 @@ type Operation struct {
 	CreatedAt       *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	ExpiresAt       *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// Only from GetOperation while PENDING with a proximity check.
-	ProximityOtp  string `protobuf:"bytes,14,opt,name=proximity_otp,json=proximityOtp,proto3" json:"proximity_otp,omitempty"`
+	ProximityOtp string `protobuf:"bytes,14,opt,name=proximity_otp,json=proximityOtp,proto3" json:"proximity_otp,omitempty"`
+	// Why it was canceled or rejected; may be empty.
+	Reason string `protobuf:"bytes,15,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What is shown and signed, letter by letter.
+	Data string `protobuf:"bytes,16,opt,name=data,proto3" json:"data,omitempty"`
+	// How it may be approved.
+	SignatureTypes []SignatureType `protobuf:"varint,17,rep,packed,name=signature_types,json=signatureTypes,proto3,enum=signet.v1.SignatureType" json:"signature_types,omitempty"`
+	// Of its texts.
+	Language string `protobuf:"bytes,18,opt,name=language,proto3" json:"language,omitempty"`
+	// Not set while PENDING.
+	FinishedAt    *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -231,6 +241,41 @@ func (x *Operation) GetProximityOtp() string {
 		return x.ProximityOtp
 	}
 	return ""
+}
+
+func (x *Operation) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Operation) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
+func (x *Operation) GetSignatureTypes() []SignatureType {
+	if x != nil {
+		return x.SignatureTypes
+	}
+	return nil
+}
+
+func (x *Operation) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+func (x *Operation) GetFinishedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FinishedAt
+	}
+	return nil
 }
 
 // OperationOrder is what one operation is made from. A message of its own so that
@@ -586,11 +631,15 @@ func (*CancelOperationResponse) Descriptor() ([]byte, []int) {
 }
 
 type GetOfflineQrRequest struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	OperationId    string                 `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
-	RegistrationId string                 `protobuf:"bytes,2,opt,name=registration_id,json=registrationId,proto3" json:"registration_id,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	OperationId string                 `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
+	// The device that will scan, with its own key. Empty: any device of the
+	// application, with the application's master key.
+	RegistrationId string `protobuf:"bytes,2,opt,name=registration_id,json=registrationId,proto3" json:"registration_id,omitempty"`
+	// Only without a registration; empty when just one can be meant.
+	Application   string `protobuf:"bytes,3,opt,name=application,proto3" json:"application,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetOfflineQrRequest) Reset() {
@@ -633,6 +682,13 @@ func (x *GetOfflineQrRequest) GetOperationId() string {
 func (x *GetOfflineQrRequest) GetRegistrationId() string {
 	if x != nil {
 		return x.RegistrationId
+	}
+	return ""
+}
+
+func (x *GetOfflineQrRequest) GetApplication() string {
+	if x != nil {
+		return x.Application
 	}
 	return ""
 }
@@ -961,7 +1017,7 @@ var File_signetv1_operation_proto protoreflect.FileDescriptor
 
 const file_signetv1_operation_proto_rawDesc = "" +
 	"\n" +
-	"\x18signetv1/operation.proto\x12\tsignet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18signetv1/signature.proto\"\xf7\x05\n" +
+	"\x18signetv1/operation.proto\x12\tsignet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18signetv1/signature.proto\"\xbf\a\n" +
 	"\tOperation\x12!\n" +
 	"\foperation_id\x18\x01 \x01(\tR\voperationId\x12\x17\n" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x12\x1f\n" +
@@ -982,7 +1038,13 @@ const file_signetv1_operation_proto_rawDesc = "" +
 	"created_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
 	"expires_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12#\n" +
-	"\rproximity_otp\x18\x0e \x01(\tR\fproximityOtp\x1a=\n" +
+	"\rproximity_otp\x18\x0e \x01(\tR\fproximityOtp\x12\x16\n" +
+	"\x06reason\x18\x0f \x01(\tR\x06reason\x12\x12\n" +
+	"\x04data\x18\x10 \x01(\tR\x04data\x12A\n" +
+	"\x0fsignature_types\x18\x11 \x03(\x0e2\x18.signet.v1.SignatureTypeR\x0esignatureTypes\x12\x1a\n" +
+	"\blanguage\x18\x12 \x01(\tR\blanguage\x12;\n" +
+	"\vfinished_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"finishedAt\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +
@@ -1013,10 +1075,11 @@ const file_signetv1_operation_proto_rawDesc = "" +
 	"\x16CancelOperationRequest\x12!\n" +
 	"\foperation_id\x18\x01 \x01(\tR\voperationId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x19\n" +
-	"\x17CancelOperationResponse\"a\n" +
+	"\x17CancelOperationResponse\"\x83\x01\n" +
 	"\x13GetOfflineQrRequest\x12!\n" +
 	"\foperation_id\x18\x01 \x01(\tR\voperationId\x12'\n" +
-	"\x0fregistration_id\x18\x02 \x01(\tR\x0eregistrationId\"@\n" +
+	"\x0fregistration_id\x18\x02 \x01(\tR\x0eregistrationId\x12 \n" +
+	"\vapplication\x18\x03 \x01(\tR\vapplication\"@\n" +
 	"\x14GetOfflineQrResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\tR\x04data\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\tR\x05nonce\"~\n" +
@@ -1089,8 +1152,8 @@ var file_signetv1_operation_proto_goTypes = []any{
 	nil,                              // 16: signet.v1.Operation.AdditionalDataEntry
 	nil,                              // 17: signet.v1.OperationOrder.ParametersEntry
 	(*timestamppb.Timestamp)(nil),    // 18: google.protobuf.Timestamp
-	(RegistrationStatus)(0),          // 19: signet.v1.RegistrationStatus
-	(SignatureType)(0),               // 20: signet.v1.SignatureType
+	(SignatureType)(0),               // 19: signet.v1.SignatureType
+	(RegistrationStatus)(0),          // 20: signet.v1.RegistrationStatus
 	(*Application)(nil),              // 21: signet.v1.Application
 }
 var file_signetv1_operation_proto_depIdxs = []int32{
@@ -1099,31 +1162,33 @@ var file_signetv1_operation_proto_depIdxs = []int32{
 	16, // 2: signet.v1.Operation.additional_data:type_name -> signet.v1.Operation.AdditionalDataEntry
 	18, // 3: signet.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
 	18, // 4: signet.v1.Operation.expires_at:type_name -> google.protobuf.Timestamp
-	17, // 5: signet.v1.OperationOrder.parameters:type_name -> signet.v1.OperationOrder.ParametersEntry
-	2,  // 6: signet.v1.CreateOperationRequest.order:type_name -> signet.v1.OperationOrder
-	1,  // 7: signet.v1.CreateOperationResponse.operation:type_name -> signet.v1.Operation
-	1,  // 8: signet.v1.GetOperationResponse.operation:type_name -> signet.v1.Operation
-	0,  // 9: signet.v1.OtpVerdict.operation_state:type_name -> signet.v1.OperationState
-	19, // 10: signet.v1.OtpVerdict.registration_status:type_name -> signet.v1.RegistrationStatus
-	20, // 11: signet.v1.OtpVerdict.signature_type:type_name -> signet.v1.SignatureType
-	21, // 12: signet.v1.OtpVerdict.application:type_name -> signet.v1.Application
-	11, // 13: signet.v1.VerifyOfflineOtpRequest.check:type_name -> signet.v1.OtpCheck
-	12, // 14: signet.v1.VerifyOfflineOtpResponse.verdict:type_name -> signet.v1.OtpVerdict
-	3,  // 15: signet.v1.OperationService.CreateOperation:input_type -> signet.v1.CreateOperationRequest
-	5,  // 16: signet.v1.OperationService.GetOperation:input_type -> signet.v1.GetOperationRequest
-	7,  // 17: signet.v1.OperationService.CancelOperation:input_type -> signet.v1.CancelOperationRequest
-	9,  // 18: signet.v1.OperationService.GetOfflineQr:input_type -> signet.v1.GetOfflineQrRequest
-	13, // 19: signet.v1.OperationService.VerifyOfflineOtp:input_type -> signet.v1.VerifyOfflineOtpRequest
-	4,  // 20: signet.v1.OperationService.CreateOperation:output_type -> signet.v1.CreateOperationResponse
-	6,  // 21: signet.v1.OperationService.GetOperation:output_type -> signet.v1.GetOperationResponse
-	8,  // 22: signet.v1.OperationService.CancelOperation:output_type -> signet.v1.CancelOperationResponse
-	10, // 23: signet.v1.OperationService.GetOfflineQr:output_type -> signet.v1.GetOfflineQrResponse
-	14, // 24: signet.v1.OperationService.VerifyOfflineOtp:output_type -> signet.v1.VerifyOfflineOtpResponse
-	20, // [20:25] is the sub-list for method output_type
-	15, // [15:20] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	19, // 5: signet.v1.Operation.signature_types:type_name -> signet.v1.SignatureType
+	18, // 6: signet.v1.Operation.finished_at:type_name -> google.protobuf.Timestamp
+	17, // 7: signet.v1.OperationOrder.parameters:type_name -> signet.v1.OperationOrder.ParametersEntry
+	2,  // 8: signet.v1.CreateOperationRequest.order:type_name -> signet.v1.OperationOrder
+	1,  // 9: signet.v1.CreateOperationResponse.operation:type_name -> signet.v1.Operation
+	1,  // 10: signet.v1.GetOperationResponse.operation:type_name -> signet.v1.Operation
+	0,  // 11: signet.v1.OtpVerdict.operation_state:type_name -> signet.v1.OperationState
+	20, // 12: signet.v1.OtpVerdict.registration_status:type_name -> signet.v1.RegistrationStatus
+	19, // 13: signet.v1.OtpVerdict.signature_type:type_name -> signet.v1.SignatureType
+	21, // 14: signet.v1.OtpVerdict.application:type_name -> signet.v1.Application
+	11, // 15: signet.v1.VerifyOfflineOtpRequest.check:type_name -> signet.v1.OtpCheck
+	12, // 16: signet.v1.VerifyOfflineOtpResponse.verdict:type_name -> signet.v1.OtpVerdict
+	3,  // 17: signet.v1.OperationService.CreateOperation:input_type -> signet.v1.CreateOperationRequest
+	5,  // 18: signet.v1.OperationService.GetOperation:input_type -> signet.v1.GetOperationRequest
+	7,  // 19: signet.v1.OperationService.CancelOperation:input_type -> signet.v1.CancelOperationRequest
+	9,  // 20: signet.v1.OperationService.GetOfflineQr:input_type -> signet.v1.GetOfflineQrRequest
+	13, // 21: signet.v1.OperationService.VerifyOfflineOtp:input_type -> signet.v1.VerifyOfflineOtpRequest
+	4,  // 22: signet.v1.OperationService.CreateOperation:output_type -> signet.v1.CreateOperationResponse
+	6,  // 23: signet.v1.OperationService.GetOperation:output_type -> signet.v1.GetOperationResponse
+	8,  // 24: signet.v1.OperationService.CancelOperation:output_type -> signet.v1.CancelOperationResponse
+	10, // 25: signet.v1.OperationService.GetOfflineQr:output_type -> signet.v1.GetOfflineQrResponse
+	14, // 26: signet.v1.OperationService.VerifyOfflineOtp:output_type -> signet.v1.VerifyOfflineOtpResponse
+	22, // [22:27] is the sub-list for method output_type
+	17, // [17:22] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_signetv1_operation_proto_init() }

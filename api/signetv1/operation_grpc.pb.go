@@ -39,7 +39,9 @@ type OperationServiceClient interface {
 	GetOperation(ctx context.Context, in *GetOperationRequest, opts ...grpc.CallOption) (*GetOperationResponse, error)
 	// CancelOperation ends a PENDING one; FAILED_PRECONDITION in other states.
 	CancelOperation(ctx context.Context, in *CancelOperationRequest, opts ...grpc.CallOption) (*CancelOperationResponse, error)
-	// GetOfflineQr makes the content of a QR code for one device.
+	// GetOfflineQr makes the content of a QR code, for one device or for any of an
+	// application. FAILED_PRECONDITION unless PENDING and the template allows two
+	// factors.
 	GetOfflineQr(ctx context.Context, in *GetOfflineQrRequest, opts ...grpc.CallOption) (*GetOfflineQrResponse, error)
 	// VerifyOfflineOtp judges what the person copied. A wrong OTP is an OK answer
 	// with valid = false; one of a wrong form is INVALID_ARGUMENT and counts nothing.
@@ -117,7 +119,9 @@ type OperationServiceServer interface {
 	GetOperation(context.Context, *GetOperationRequest) (*GetOperationResponse, error)
 	// CancelOperation ends a PENDING one; FAILED_PRECONDITION in other states.
 	CancelOperation(context.Context, *CancelOperationRequest) (*CancelOperationResponse, error)
-	// GetOfflineQr makes the content of a QR code for one device.
+	// GetOfflineQr makes the content of a QR code, for one device or for any of an
+	// application. FAILED_PRECONDITION unless PENDING and the template allows two
+	// factors.
 	GetOfflineQr(context.Context, *GetOfflineQrRequest) (*GetOfflineQrResponse, error)
 	// VerifyOfflineOtp judges what the person copied. A wrong OTP is an OK answer
 	// with valid = false; one of a wrong form is INVALID_ARGUMENT and counts nothing.

@@ -192,9 +192,11 @@ type Registration struct {
 	// Code and signature, only in GetRegistration of a CREATED one.
 	ActivationQrCodeData string `protobuf:"bytes,9,opt,name=activation_qr_code_data,json=activationQrCodeData,proto3" json:"activation_qr_code_data,omitempty"`
 	// Eight digits, only while PENDING_COMMIT.
-	Fingerprint   string                 `protobuf:"bytes,10,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	LastUsedAt    *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_used_at,json=lastUsedAt,proto3" json:"last_used_at,omitempty"`
+	Fingerprint string                 `protobuf:"bytes,10,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	CreatedAt   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	LastUsedAt  *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_used_at,json=lastUsedAt,proto3" json:"last_used_at,omitempty"`
+	// Only while BLOCKED.
+	BlockedReason string `protobuf:"bytes,13,opt,name=blocked_reason,json=blockedReason,proto3" json:"blocked_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -311,6 +313,13 @@ func (x *Registration) GetLastUsedAt() *timestamppb.Timestamp {
 		return x.LastUsedAt
 	}
 	return nil
+}
+
+func (x *Registration) GetBlockedReason() string {
+	if x != nil {
+		return x.BlockedReason
+	}
+	return ""
 }
 
 type CreateRegistrationRequest struct {
@@ -914,11 +923,126 @@ func (*ChangeFlagsResponse) Descriptor() ([]byte, []int) {
 	return file_signetv1_registration_proto_rawDescGZIP(), []int{12}
 }
 
+type ListEventsRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	RegistrationId string                 `protobuf:"bytes,1,opt,name=registration_id,json=registrationId,proto3" json:"registration_id,omitempty"`
+	// 1 to 1000; 0 means 100.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before; empty: the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsRequest) Reset() {
+	*x = ListEventsRequest{}
+	mi := &file_signetv1_registration_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsRequest) ProtoMessage() {}
+
+func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_registration_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
+func (*ListEventsRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_registration_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListEventsRequest) GetRegistrationId() string {
+	if x != nil {
+		return x.RegistrationId
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListEventsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListEventsResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Events []*AuditEvent          `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsResponse) Reset() {
+	*x = ListEventsResponse{}
+	mi := &file_signetv1_registration_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsResponse) ProtoMessage() {}
+
+func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_registration_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
+func (*ListEventsResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_registration_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListEventsResponse) GetEvents() []*AuditEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *ListEventsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 var File_signetv1_registration_proto protoreflect.FileDescriptor
 
 const file_signetv1_registration_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsignetv1/registration.proto\x12\tsignet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18signetv1/signature.proto\"\xe2\x03\n" +
+	"\x1bsignetv1/registration.proto\x12\tsignet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14signetv1/audit.proto\x1a\x18signetv1/signature.proto\"\x89\x04\n" +
 	"\fRegistration\x12'\n" +
 	"\x0fregistration_id\x18\x01 \x01(\tR\x0eregistrationId\x12\x17\n" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x12 \n" +
@@ -935,7 +1059,8 @@ const file_signetv1_registration_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12<\n" +
 	"\flast_used_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"lastUsedAt\"\xad\x01\n" +
+	"lastUsedAt\x12%\n" +
+	"\x0eblocked_reason\x18\r \x01(\tR\rblockedReason\"\xad\x01\n" +
 	"\x19CreateRegistrationRequest\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12 \n" +
 	"\vapplication\x18\x02 \x01(\tR\vapplication\x12-\n" +
@@ -968,7 +1093,15 @@ const file_signetv1_registration_proto_rawDesc = "" +
 	"\x0fregistration_id\x18\x01 \x01(\tR\x0eregistrationId\x12-\n" +
 	"\x06change\x18\x02 \x01(\x0e2\x15.signet.v1.FlagChangeR\x06change\x12\x14\n" +
 	"\x05flags\x18\x03 \x03(\tR\x05flags\"\x15\n" +
-	"\x13ChangeFlagsResponse*l\n" +
+	"\x13ChangeFlagsResponse\"x\n" +
+	"\x11ListEventsRequest\x12'\n" +
+	"\x0fregistration_id\x18\x01 \x01(\tR\x0eregistrationId\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"k\n" +
+	"\x12ListEventsResponse\x12-\n" +
+	"\x06events\x18\x01 \x03(\v2\x15.signet.v1.AuditEventR\x06events\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*l\n" +
 	"\aOtpMode\x12\x18\n" +
 	"\x14OTP_MODE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rOTP_MODE_NONE\x10\x01\x12\x1c\n" +
@@ -984,14 +1117,16 @@ const file_signetv1_registration_proto_rawDesc = "" +
 	"\x17FLAG_CHANGE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fFLAG_CHANGE_ADD\x10\x01\x12\x13\n" +
 	"\x0fFLAG_CHANGE_SET\x10\x02\x12\x16\n" +
-	"\x12FLAG_CHANGE_REMOVE\x10\x032\xc6\x04\n" +
+	"\x12FLAG_CHANGE_REMOVE\x10\x032\x91\x05\n" +
 	"\x13RegistrationService\x12a\n" +
 	"\x12CreateRegistration\x12$.signet.v1.CreateRegistrationRequest\x1a%.signet.v1.CreateRegistrationResponse\x12a\n" +
 	"\x12CommitRegistration\x12$.signet.v1.CommitRegistrationRequest\x1a%.signet.v1.CommitRegistrationResponse\x12X\n" +
 	"\x0fGetRegistration\x12!.signet.v1.GetRegistrationRequest\x1a\".signet.v1.GetRegistrationResponse\x12^\n" +
 	"\x11ListRegistrations\x12#.signet.v1.ListRegistrationsRequest\x1a$.signet.v1.ListRegistrationsResponse\x12a\n" +
 	"\x12ChangeRegistration\x12$.signet.v1.ChangeRegistrationRequest\x1a%.signet.v1.ChangeRegistrationResponse\x12L\n" +
-	"\vChangeFlags\x12\x1d.signet.v1.ChangeFlagsRequest\x1a\x1e.signet.v1.ChangeFlagsResponseB4Z2github.com/signet-hsm/signet/api/signetv1;signetv1b\x06proto3"
+	"\vChangeFlags\x12\x1d.signet.v1.ChangeFlagsRequest\x1a\x1e.signet.v1.ChangeFlagsResponse\x12I\n" +
+	"\n" +
+	"ListEvents\x12\x1c.signet.v1.ListEventsRequest\x1a\x1d.signet.v1.ListEventsResponseB4Z2github.com/signet-hsm/signet/api/signetv1;signetv1b\x06proto3"
 
 var (
 	file_signetv1_registration_proto_rawDescOnce sync.Once
@@ -1006,7 +1141,7 @@ func file_signetv1_registration_proto_rawDescGZIP() []byte {
 }
 
 var file_signetv1_registration_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_signetv1_registration_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_signetv1_registration_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_signetv1_registration_proto_goTypes = []any{
 	(OtpMode)(0),                       // 0: signet.v1.OtpMode
 	(RegistrationChange)(0),            // 1: signet.v1.RegistrationChange
@@ -1024,35 +1159,41 @@ var file_signetv1_registration_proto_goTypes = []any{
 	(*ChangeRegistrationResponse)(nil), // 13: signet.v1.ChangeRegistrationResponse
 	(*ChangeFlagsRequest)(nil),         // 14: signet.v1.ChangeFlagsRequest
 	(*ChangeFlagsResponse)(nil),        // 15: signet.v1.ChangeFlagsResponse
-	(RegistrationStatus)(0),            // 16: signet.v1.RegistrationStatus
-	(*timestamppb.Timestamp)(nil),      // 17: google.protobuf.Timestamp
+	(*ListEventsRequest)(nil),          // 16: signet.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),         // 17: signet.v1.ListEventsResponse
+	(RegistrationStatus)(0),            // 18: signet.v1.RegistrationStatus
+	(*timestamppb.Timestamp)(nil),      // 19: google.protobuf.Timestamp
+	(*AuditEvent)(nil),                 // 20: signet.v1.AuditEvent
 }
 var file_signetv1_registration_proto_depIdxs = []int32{
-	16, // 0: signet.v1.Registration.status:type_name -> signet.v1.RegistrationStatus
-	17, // 1: signet.v1.Registration.created_at:type_name -> google.protobuf.Timestamp
-	17, // 2: signet.v1.Registration.last_used_at:type_name -> google.protobuf.Timestamp
+	18, // 0: signet.v1.Registration.status:type_name -> signet.v1.RegistrationStatus
+	19, // 1: signet.v1.Registration.created_at:type_name -> google.protobuf.Timestamp
+	19, // 2: signet.v1.Registration.last_used_at:type_name -> google.protobuf.Timestamp
 	0,  // 3: signet.v1.CreateRegistrationRequest.otp_mode:type_name -> signet.v1.OtpMode
 	3,  // 4: signet.v1.GetRegistrationResponse.registration:type_name -> signet.v1.Registration
 	3,  // 5: signet.v1.ListRegistrationsResponse.registrations:type_name -> signet.v1.Registration
 	1,  // 6: signet.v1.ChangeRegistrationRequest.change:type_name -> signet.v1.RegistrationChange
 	2,  // 7: signet.v1.ChangeFlagsRequest.change:type_name -> signet.v1.FlagChange
-	4,  // 8: signet.v1.RegistrationService.CreateRegistration:input_type -> signet.v1.CreateRegistrationRequest
-	6,  // 9: signet.v1.RegistrationService.CommitRegistration:input_type -> signet.v1.CommitRegistrationRequest
-	8,  // 10: signet.v1.RegistrationService.GetRegistration:input_type -> signet.v1.GetRegistrationRequest
-	10, // 11: signet.v1.RegistrationService.ListRegistrations:input_type -> signet.v1.ListRegistrationsRequest
-	12, // 12: signet.v1.RegistrationService.ChangeRegistration:input_type -> signet.v1.ChangeRegistrationRequest
-	14, // 13: signet.v1.RegistrationService.ChangeFlags:input_type -> signet.v1.ChangeFlagsRequest
-	5,  // 14: signet.v1.RegistrationService.CreateRegistration:output_type -> signet.v1.CreateRegistrationResponse
-	7,  // 15: signet.v1.RegistrationService.CommitRegistration:output_type -> signet.v1.CommitRegistrationResponse
-	9,  // 16: signet.v1.RegistrationService.GetRegistration:output_type -> signet.v1.GetRegistrationResponse
-	11, // 17: signet.v1.RegistrationService.ListRegistrations:output_type -> signet.v1.ListRegistrationsResponse
-	13, // 18: signet.v1.RegistrationService.ChangeRegistration:output_type -> signet.v1.ChangeRegistrationResponse
-	15, // 19: signet.v1.RegistrationService.ChangeFlags:output_type -> signet.v1.ChangeFlagsResponse
-	14, // [14:20] is the sub-list for method output_type
-	8,  // [8:14] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	20, // 8: signet.v1.ListEventsResponse.events:type_name -> signet.v1.AuditEvent
+	4,  // 9: signet.v1.RegistrationService.CreateRegistration:input_type -> signet.v1.CreateRegistrationRequest
+	6,  // 10: signet.v1.RegistrationService.CommitRegistration:input_type -> signet.v1.CommitRegistrationRequest
+	8,  // 11: signet.v1.RegistrationService.GetRegistration:input_type -> signet.v1.GetRegistrationRequest
+	10, // 12: signet.v1.RegistrationService.ListRegistrations:input_type -> signet.v1.ListRegistrationsRequest
+	12, // 13: signet.v1.RegistrationService.ChangeRegistration:input_type -> signet.v1.ChangeRegistrationRequest
+	14, // 14: signet.v1.RegistrationService.ChangeFlags:input_type -> signet.v1.ChangeFlagsRequest
+	16, // 15: signet.v1.RegistrationService.ListEvents:input_type -> signet.v1.ListEventsRequest
+	5,  // 16: signet.v1.RegistrationService.CreateRegistration:output_type -> signet.v1.CreateRegistrationResponse
+	7,  // 17: signet.v1.RegistrationService.CommitRegistration:output_type -> signet.v1.CommitRegistrationResponse
+	9,  // 18: signet.v1.RegistrationService.GetRegistration:output_type -> signet.v1.GetRegistrationResponse
+	11, // 19: signet.v1.RegistrationService.ListRegistrations:output_type -> signet.v1.ListRegistrationsResponse
+	13, // 20: signet.v1.RegistrationService.ChangeRegistration:output_type -> signet.v1.ChangeRegistrationResponse
+	15, // 21: signet.v1.RegistrationService.ChangeFlags:output_type -> signet.v1.ChangeFlagsResponse
+	17, // 22: signet.v1.RegistrationService.ListEvents:output_type -> signet.v1.ListEventsResponse
+	16, // [16:23] is the sub-list for method output_type
+	9,  // [9:16] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_signetv1_registration_proto_init() }
@@ -1060,6 +1201,7 @@ func file_signetv1_registration_proto_init() {
 	if File_signetv1_registration_proto != nil {
 		return
 	}
+	file_signetv1_audit_proto_init()
 	file_signetv1_signature_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1067,7 +1209,7 @@ func file_signetv1_registration_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signetv1_registration_proto_rawDesc), len(file_signetv1_registration_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

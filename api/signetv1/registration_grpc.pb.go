@@ -25,6 +25,7 @@ const (
 	RegistrationService_ListRegistrations_FullMethodName  = "/signet.v1.RegistrationService/ListRegistrations"
 	RegistrationService_ChangeRegistration_FullMethodName = "/signet.v1.RegistrationService/ChangeRegistration"
 	RegistrationService_ChangeFlags_FullMethodName        = "/signet.v1.RegistrationService/ChangeFlags"
+	RegistrationService_ListEvents_FullMethodName         = "/signet.v1.RegistrationService/ListEvents"
 )
 
 // RegistrationServiceClient is the client API for RegistrationService service.
@@ -48,6 +49,9 @@ type RegistrationServiceClient interface {
 	ChangeRegistration(ctx context.Context, in *ChangeRegistrationRequest, opts ...grpc.CallOption) (*ChangeRegistrationResponse, error)
 	// ChangeFlags adds, replaces or removes flags.
 	ChangeFlags(ctx context.Context, in *ChangeFlagsRequest, opts ...grpc.CallOption) (*ChangeFlagsResponse, error)
+	// ListEvents returns one page of the history of one, newest first. Of a REMOVED
+	// one, which is NOT_FOUND, AuditService.QueryEvents has it under the user.
+	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 }
 
 type registrationServiceClient struct {
@@ -118,6 +122,16 @@ func (c *registrationServiceClient) ChangeFlags(ctx context.Context, in *ChangeF
 	return out, nil
 }
 
+func (c *registrationServiceClient) ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListEventsResponse)
+	err := c.cc.Invoke(ctx, RegistrationService_ListEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RegistrationServiceServer is the server API for RegistrationService service.
 // All implementations must embed UnimplementedRegistrationServiceServer
 // for forward compatibility.
@@ -139,6 +153,9 @@ type RegistrationServiceServer interface {
 	ChangeRegistration(context.Context, *ChangeRegistrationRequest) (*ChangeRegistrationResponse, error)
 	// ChangeFlags adds, replaces or removes flags.
 	ChangeFlags(context.Context, *ChangeFlagsRequest) (*ChangeFlagsResponse, error)
+	// ListEvents returns one page of the history of one, newest first. Of a REMOVED
+	// one, which is NOT_FOUND, AuditService.QueryEvents has it under the user.
+	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	mustEmbedUnimplementedRegistrationServiceServer()
 }
 
@@ -166,6 +183,9 @@ func (UnimplementedRegistrationServiceServer) ChangeRegistration(context.Context
 }
 func (UnimplementedRegistrationServiceServer) ChangeFlags(context.Context, *ChangeFlagsRequest) (*ChangeFlagsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangeFlags not implemented")
+}
+func (UnimplementedRegistrationServiceServer) ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListEvents not implemented")
 }
 func (UnimplementedRegistrationServiceServer) mustEmbedUnimplementedRegistrationServiceServer() {}
 func (UnimplementedRegistrationServiceServer) testEmbeddedByValue()                             {}
@@ -296,6 +316,24 @@ func _RegistrationService_ChangeFlags_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RegistrationService_ListEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistrationServiceServer).ListEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistrationService_ListEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistrationServiceServer).ListEvents(ctx, req.(*ListEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RegistrationService_ServiceDesc is the grpc.ServiceDesc for RegistrationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -326,6 +364,10 @@ var RegistrationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ChangeFlags",
 			Handler:    _RegistrationService_ChangeFlags_Handler,
+		},
+		{
+			MethodName: "ListEvents",
+			Handler:    _RegistrationService_ListEvents_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
