@@ -108,7 +108,8 @@ func (p *process) newNode(ctx context.Context, d *domains) (_ *node, err error) 
 	}
 	grpcConfig := grpc.Config{
 		Authority: n.authority, Verifier: d.registrar, Realms: d.realms, Basic: d.basic,
-		Registrations: d.registrar, Operations: d.ledger, Tokens: d.tokens,
+		Registrations: d.registrar, Operations: d.ledger, Tokens: d.tokens, Push: d.pushes, Callbacks: d.callbacks, Audit: d.audit,
+		Applications: d.apps, ServiceURL: n.serviceURL(), Users: d.basic,
 		Ready: n.readiness.Ready, Logger: p.log, Metrics: p.registry,
 	}
 	if tlsConfig != nil {
