@@ -9,6 +9,7 @@ import (
 
 // Faults are put between the authority and the HSM; nil fields let calls pass.
 type Faults struct {
+	Making   func(ref hsm.Ref) error              // runs before a key is made
 	Generate func(ref hsm.Ref, id [16]byte) error // runs after the key was made
 	Signer   func(ref hsm.Ref) error
 	Sign     func(ctx context.Context, ref hsm.Ref) error // runs before the HSM signs
@@ -32,6 +33,11 @@ type faultyKeys struct {
 }
 
 func (k faultyKeys) generate(ctx context.Context, ref hsm.Ref, alg hsm.Algorithm, id [16]byte) error {
+	if k.f.Making != nil {
+		if err := k.f.Making(ref); err != nil {
+			return err
+		}
+	}
 	err := k.keys.generate(ctx, ref, alg, id)
 	if err == nil && k.f.Generate != nil {
 		err = k.f.Generate(ref, id)

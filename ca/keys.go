@@ -51,7 +51,10 @@ func (k tokenKeys) discard(ctx context.Context, ref hsm.Ref, id [16]byte) error 
 	case info.ID != id:
 		return nil
 	}
-	return k.token.Destroy(ctx, ref)
+	if err := k.token.Destroy(ctx, ref); !errors.Is(err, hsm.ErrKeyNotFound) {
+		return err
+	}
+	return nil // another node destroyed it, and this one remembered it
 }
 
 func (k tokenKeys) list(ctx context.Context) ([]hsm.KeyInfo, error) {
