@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -263,10 +264,12 @@ func (p *Publisher) store(ctx context.Context, c claim, l *x509.RevocationList, 
 	return nil
 }
 
+// move changes the state of tombstones, some at a time: statements have a limit.
 func move(ctx context.Context, tx pgx.Tx, issuer KeyID, serials [][]byte, state string) error {
-	if len(serials) == 0 {
-		return nil
+	for some := range slices.Chunk(serials, moveRows) {
+		if _, err := tx.Exec(ctx, sqlMove, issuer[:], some, state); err != nil {
+			return err
+		}
 	}
-	_, err := tx.Exec(ctx, sqlMove, issuer[:], serials, state)
-	return err
+	return nil
 }

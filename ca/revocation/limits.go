@@ -10,6 +10,7 @@ const (
 	cacheBytes  = 64 << 20 // of CRLs kept in memory
 	dueShards   = 64       // CRLs looked at in one round
 	dueAnswers  = 256      // OCSP responses refreshed in one round
+	moveRows    = 10_000   // tombstones changed by one statement
 	retryPause  = 5 * time.Second
 	lingerTime  = 5 * time.Second // for a statement after its context has ended
 	statusEvery = 15 * time.Second
