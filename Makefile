@@ -22,7 +22,7 @@ run: deps build ## Install what is missing, build, and run `signet dev` (ARGS=..
 	@exec bin/signet dev $(ARGS)
 
 .PHONY: test
-test: deps ## Run every test with the race detector against real PostgreSQL and SoftHSM
+test: deps-test ## Run every test with the race detector against real PostgreSQL and SoftHSM
 	$(GO) vet ./...
 	$(GO) test -race -count=1 -timeout=10m ./...
 
@@ -57,6 +57,10 @@ verify: ## Regenerate in a scratch copy and fail on a difference; verify module 
 .PHONY: deps
 deps: ## Install the Debian packages that signet needs (apt when root, else they are named)
 	@tools/deps.sh
+
+.PHONY: deps-test
+deps-test: ## The same with what only the tests need: GnuTLS, NSS and Java tools
+	@tools/deps.sh test
 
 .PHONY: clean
 clean: ## Remove build output and the default dev folder (.signet)

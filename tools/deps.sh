@@ -21,11 +21,19 @@ have curl || missing+=(curl)
 have_softhsm || missing+=(softhsm2)
 have_postgres || missing+=(postgresql)
 if [ "${1:-}" = gen ]; then have protoc || missing+=(protobuf-compiler); fi
+required=${#missing[@]}
+if [ "${1:-}" = test ]; then # other implementations, which must agree with ours
+  have certtool && have ocsptool || missing+=(gnutls-bin)
+  have vfychain && have crlutil && have certutil || missing+=(libnss3-tools)
+  have java && have keytool && have javac || missing+=(default-jdk-headless)
+fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if [ "$(id -u)" != 0 ] || ! have apt-get; then
-  echo "signet needs packages that are not installed: ${missing[*]}" >&2
+  echo "signet or its tests need packages that are not installed: ${missing[*]}" >&2
   echo "install them, for example:  sudo apt-get install ${missing[*]}" >&2
+  # Without the other implementations their tests say that they are skipped; in CI they fail.
+  [ "$required" -eq 0 ] && [ -z "${CI:-}" ] && exit 0
   exit 1
 fi
 
