@@ -53,8 +53,8 @@ func (h *certHash) sum(b []byte) []byte {
 // parseRequest reads an OCSPRequest of RFC 6960 section 4.1 that names one
 // certificate. A signature and the requestor's name are skipped: everybody gets
 // the same answer. So are extensions, the nonce among them, since responses are
-// signed before they are asked for (RFC 9654 section 3 lets them be without
-// one); but a critical one demands what we do not do. ErrMalformed otherwise,
+// signed before they are asked for (RFC 6960 section 2.5, which RFC 9654 leaves
+// be); but a critical one demands what we do not do. ErrMalformed otherwise,
 // also for more than one certificate, which RFC 5019 section 2.1.1 forbids:
 // clients take an answer about one of several for an answer about all.
 func parseRequest(der []byte) (certID, error) {
