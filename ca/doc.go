@@ -31,7 +31,7 @@
 // every row, and in the label of every HSM key; a signer of another tenant can
 // not be told from one that does not exist.
 //
-// Owns: tables ca_signer and ca_certificate; HSM keys of role signer. Uses, but
+// Owns: tables ca_signer and ca_certificate; HSM keys of the roles signer and ocsp. Uses, but
 // does not own, the issuer key. Starts no goroutine; safe for concurrent use.
 //
 // Source: seed 001 "Certificate Authority"; inventory rows CA-05, CA-06, CA-07,
