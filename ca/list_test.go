@@ -53,17 +53,17 @@ func TestCA05_FilterSigners(t *testing.T) {
 		"generation < 10":                      {6, 5, 4, 3, 2, 1, 0}, // by value, not by characters
 		"id=" + signers[3].ID:                  {3},
 		"id >= " + signers[5].ID:               {6, 5},
-		"id='" + strings.ToLower(signers[3].ID) + "' [i]":              {3},
-		"createdAt=" + quoted(signers[2].CreatedAt):                    {2}, // to the microsecond
-		"createdAt>" + quoted(signers[4].CreatedAt):                    {6, 5},
-		"createdAt>=" + quoted(start.Add(time.Hour)):                   {},
-		"updatedAt>" + quoted(signers[6].CreatedAt):                    {6, 5}, // retired when the last was made
+		"id='" + strings.ToLower(signers[3].ID) + "' [i]":                {3},
+		"createdAt=" + quoted(signers[2].CreatedAt):                      {2}, // to the microsecond
+		"createdAt>" + quoted(signers[4].CreatedAt):                      {6, 5},
+		"createdAt>=" + quoted(start.Add(time.Hour)):                     {},
+		"updatedAt>" + quoted(signers[6].CreatedAt):                      {6, 5}, // retired when the last was made
 		"(name^=Sig && generation=0) or (name^='Ü' and state='RETIRED')": {2, 0},
-		"name=last and generation=0 or generation=1":                   {1},
-		"name=last and (generation=0 or generation=1)":                 {},
-		"createdAt<2000-01-01":                                         {},
-		"name='x'' or ''1''=''1'":                                      nil,
-		"name=x; drop table ca_signer":                                 nil,
+		"name=last and generation=0 or generation=1":                     {1},
+		"name=last and (generation=0 or generation=1)":                   {},
+		"createdAt<2000-01-01":                                           {},
+		"name='x'' or ''1''=''1'":                                        nil,
+		"name=x; drop table ca_signer":                                   nil,
 	} {
 		list, total, err := a.ListSigners(ctx, alpha, ca.Page{Filter: text})
 		if want == nil {

@@ -3,6 +3,7 @@ package ast
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/signet-hsm/signet/access"
 	"github.com/signet-hsm/signet/api/internal/rest"
 	"github.com/signet-hsm/signet/ca"
+	"github.com/signet-hsm/signet/ca/sdkconfig"
 	"github.com/signet-hsm/signet/tenant"
 )
 
@@ -20,6 +22,9 @@ type Signers interface {
 	Signer(ctx context.Context, t tenant.ID, spec string) (ca.Signer, error)
 	ListSigners(ctx context.Context, t tenant.ID, p ca.Page) ([]ca.Signer, int, error)
 	Chain(ctx context.Context, t tenant.ID, spec string) ([][]byte, error)
+	ListCertificates(ctx context.Context, t tenant.ID, p ca.Page) ([]ca.CertificateInfo, int, error)
+	CertificateInfo(ctx context.Context, t tenant.ID, ref string) (ca.CertificateInfo, error)
+	SignWithCurrent(ctx context.Context, t tenant.ID, s ca.Statement) (string, error)
 }
 
 // Authenticator checks bearer tokens; *access.Realms.
@@ -41,7 +46,8 @@ type API struct {
 }
 
 type handlers struct {
-	signers Signers
+	signers    Signers
+	sdkConfigs *sdkconfig.Maker
 }
 
 // New checks the table.
@@ -49,9 +55,13 @@ func New(c Config) (*API, error) {
 	if c.Signers == nil || c.Realms == nil {
 		return nil, errors.New("ast: signers or realms are missing")
 	}
+	sdkConfigs, err := sdkconfig.New(sdkconfig.Config{Signer: c.Signers})
+	if err != nil {
+		return nil, fmt.Errorf("ast: %w", err)
+	}
 	a, err := rest.New(rest.Config{
 		Dialect:  rest.Dialect{Name: "ast", Authenticate: bearer(c.Realms), Problem: problemBody},
-		Routes:   routes(&handlers{c.Signers}),
+		Routes:   routes(&handlers{c.Signers, sdkConfigs}),
 		Prefixes: []string{"/v1/tenants", "/v2/tenants"},
 		Logger:   c.Logger, Metrics: c.Metrics,
 	})
@@ -68,10 +78,15 @@ func routes(h *handlers) []rest.Route {
 	read, write := access.Any(access.AdminRead), access.Any(access.AdminWrite)
 	readOrClient := access.Any(access.AdminRead, access.ASTClient)
 	return []rest.Route{
+		{ID: "CA-01", Method: "GET", Pattern: "/v1/tenants/{tenantId}/signers", Allow: read, Handler: h.getSignerV1},
+		{ID: "CA-02", Method: "POST", Pattern: "/v1/tenants/{tenantId}/signers", Allow: write, Handler: h.createSignerV1},
 		{ID: "CA-05", Method: "GET", Pattern: "/v2/tenants/{tenant}/signers", Allow: read, Handler: h.listSigners},
 		{ID: "CA-06", Method: "POST", Pattern: "/v2/tenants/{tenant}/signers", Allow: write, Handler: h.createSigner},
 		{ID: "CA-07", Method: "GET", Pattern: "/v2/tenants/{tenant}/signers/{signerSpec}", Allow: readOrClient, Handler: h.getSigner},
 		{ID: "CA-09", Method: "GET", Pattern: "/v2/tenants/{tenant}/signers/{signerSpec}/chain", Allow: readOrClient, Handler: h.getSignerChain},
+		{ID: "CA-12", Method: "GET", Pattern: "/v1/tenants/{tenantId}/certificates/admin", Allow: read, Handler: h.listCertificates},
+		{ID: "CA-13", Method: "GET", Pattern: "/v1/tenants/{tenantId}/certificates/admin/{certRef}", Allow: read, Handler: h.getCertificate},
+		{ID: "CA-14", Method: "POST", Pattern: "/v1/tenants/{tenantId}/sdkconfig", Allow: write, Handler: h.createSDKConfig, MaxBody: maxSDKConfigBody},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -49,19 +50,20 @@ func newWorld(tb testing.TB) *world {
 }
 
 // call sends one request of an operation to a tenant, and holds the answer
-// against the contract. tail is a signer, a query, or both.
+// against the contract. tail is what the path names next, a query, or both.
 func (w *world) call(id, token, tenant, body string, tail ...string) *httptest.ResponseRecorder {
 	w.tb.Helper()
 	ops := w.contract.Operations(id)
 	require.Len(w.tb, ops, 1)
-	path := strings.Replace(ops[0].Path, "{tenant}", tenant, 1)
+	path, query := strings.NewReplacer("{tenant}", tenant, "{tenantId}", tenant).Replace(ops[0].Path), ""
 	for _, s := range tail {
 		if strings.HasPrefix(s, "?") {
-			path += s
+			query = s
 		} else {
-			path = strings.Replace(path, "{signerSpec}", s, 1)
+			path = wildcard.ReplaceAllString(path, s)
 		}
 	}
+	path += query
 	r := httptest.NewRequest(ops[0].Method, path, strings.NewReader(body))
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
@@ -74,6 +76,8 @@ func (w *world) call(id, token, tenant, body string, tail ...string) *httptest.R
 	w.contract.RequireResponse(ops[0], r, rec.Code, rec.Header(), rec.Body.Bytes())
 	return rec
 }
+
+var wildcard = regexp.MustCompile(`\{[^}]+\}`)
 
 func (w *world) into(rec *httptest.ResponseRecorder, status int, v any) {
 	w.tb.Helper()
@@ -165,7 +169,23 @@ func TestBadRequests(t *testing.T) {
 		"page twice":       w.call("CA-05", w.reader, "alpha", "", "?page=1&page=2"),
 		"page_size 4":      w.call("CA-05", w.reader, "alpha", "", "?page_size=4"),
 		"page_size 101":    w.call("CA-05", w.reader, "alpha", "", "?page_size=101"),
-		"filter":           w.call("CA-05", w.reader, "alpha", "", "?filter=name%3Dx"),
+		"filter":           w.call("CA-05", w.reader, "alpha", "", "?filter=name%3D"),
+		"filter property":  w.call("CA-05", w.reader, "alpha", "", "?filter=certRef%3Dx"),
+		"filter twice":     w.call("CA-05", w.reader, "alpha", "", "?filter=name%3Dx&filter=name%3Dy"),
+		"long filter":      w.call("CA-05", w.reader, "alpha", "", "?filter=name%3D"+strings.Repeat("x", 4092)),
+		"NUL in filter":    w.call("CA-05", w.reader, "alpha", "", "?filter=name%3D%00"),
+		"no UTF-8":         w.call("CA-05", w.reader, "alpha", "", "?filter=name%3D%ff"),
+		"v1: no name":      w.call("CA-02", w.writer, "alpha", `{}`),
+		"v1: no body":      w.call("CA-02", w.writer, "alpha", ""),
+		"v1: empty name":   w.call("CA-02", w.writer, "alpha", `{"name":""}`),
+		"v1: null name":    w.call("CA-02", w.writer, "alpha", `{"name":null}`),
+		"v1: long name":    w.call("CA-02", w.writer, "alpha", `{"name":"`+strings.Repeat("ä", 65)+`"}`),
+		"list page":        w.call("CA-12", w.reader, "alpha", "", "?page=0"),
+		"list page_size":   w.call("CA-12", w.reader, "alpha", "", "?page_size=1000"),
+		"list filter":      w.call("CA-12", w.reader, "alpha", "", "?filter=name%3Dx"),
+		"certRef":          w.call("CA-13", w.reader, "alpha", "", "current"),
+		"certRef too long": w.call("CA-13", w.reader, "alpha", "", strings.Repeat("0", 27)),
+		"certRef in lower": w.call("CA-13", w.reader, "alpha", "", "01f6mj6j1aa8hwb7g6xrjb709e"),
 		"bad query":        w.call("CA-05", w.reader, "alpha", "", "?page=%zz"),
 		"empty name":       w.call("CA-06", w.writer, "alpha", `{"name":""}`),
 		"null name":        w.call("CA-06", w.writer, "alpha", `{"name":null}`),
@@ -189,11 +209,11 @@ func TestBadRequests(t *testing.T) {
 		require.Equal(t, "400", e.Code, name)
 		require.Contains(t, e.Message, ": ", "%s: which rule was broken", name)
 	}
-	require.Contains(t, w.call("CA-05", w.reader, "alpha", "", "?filter=name%3Dx").Body.String(), "filter is not supported yet")
 	require.Equal(t, 200, w.call("CA-05", w.reader, "alpha", "", "?filter=").Code)
 	rec := w.call("CA-05", w.reader, "alpha", "")
 	require.Equal(t, "0", rec.Header().Get("X-Total-Count"), "nothing was stored")
 	require.Equal(t, 404, w.call("CA-07", w.reader, "alpha", "", ulid.Make().String()).Code)
+	require.Equal(t, 404, w.call("CA-13", w.reader, "alpha", "", ulid.Make().String()).Code)
 }
 
 // Every route, every role, own, other and no tenant. A route without a line here
@@ -206,15 +226,22 @@ func TestRoutesByRoleAndTenant(t *testing.T) {
 	w.into(w.call("CA-06", w.betaWriter, "beta", ""), 201, &foreign)
 
 	read, write, both := []string{"reader"}, []string{"writer"}, []string{"reader", "client"}
+	config := `{"tlsBundle":["` + base64.StdEncoding.EncodeToString(w.Root) + `"]}`
 	expect := map[string]struct {
 		ok      int
 		allowed []string
+		body    string
 		tail    []string
 	}{
-		"CA-05": {200, read, nil},
-		"CA-06": {201, write, nil},
-		"CA-07": {200, both, []string{"current"}},
-		"CA-09": {200, both, []string{"current"}},
+		"CA-01": {200, read, "", nil},
+		"CA-02": {201, write, `{"name":"v1"}`, nil},
+		"CA-05": {200, read, "", nil},
+		"CA-06": {201, write, "", nil},
+		"CA-07": {200, both, "", []string{"current"}},
+		"CA-09": {200, both, "", []string{"current"}},
+		"CA-12": {200, read, "", nil},
+		"CA-13": {404, read, "", []string{ulid.Make().String()}},
+		"CA-14": {200, write, config, nil},
 	}
 	tokens := map[string]string{
 		"reader": w.reader, "writer": w.writer, "client": w.client,
@@ -232,21 +259,21 @@ func TestRoutesByRoleAndTenant(t *testing.T) {
 					want = e.ok
 				}
 			}
-			require.Equal(t, want, w.call(r.ID, token, "alpha", "", e.tail...).Code, "%s as %s", r.ID, role)
-			other := w.call(r.ID, token, "beta", "", e.tail...)
-			unknown := w.call(r.ID, token, "no-such-tenant", "", e.tail...)
+			require.Equal(t, want, w.call(r.ID, token, "alpha", e.body, e.tail...).Code, "%s as %s", r.ID, role)
+			other := w.call(r.ID, token, "beta", e.body, e.tail...)
+			unknown := w.call(r.ID, token, "no-such-tenant", e.body, e.tail...)
 			require.Equal(t, http.StatusForbidden, other.Code, "%s as %s of another tenant", r.ID, role)
 			require.Equal(t, other.Body.String(), unknown.Body.String())
 		}
 		for name, token := range bad {
-			rec := w.call(r.ID, token, "alpha", "", e.tail...)
+			rec := w.call(r.ID, token, "alpha", e.body, e.tail...)
 			require.Equal(t, http.StatusUnauthorized, rec.Code, "%s as %s", r.ID, name)
 			require.Equal(t, `Bearer realm="signet"`, rec.Header().Get("WWW-Authenticate"))
 		}
-		require.Equal(t, e.ok, w.call(r.ID, w.betaWriter, "beta", "", e.tail...).Code, "%s in its own tenant", r.ID)
+		require.Equal(t, e.ok, w.call(r.ID, w.betaWriter, "beta", e.body, e.tail...).Code, "%s in its own tenant", r.ID)
 	}
 	// An id of another tenant is as good as none.
-	for _, id := range []string{"CA-07", "CA-09"} {
+	for _, id := range []string{"CA-07", "CA-09", "CA-13"} {
 		theirs := w.call(id, w.reader, "alpha", "", foreign.ID)
 		require.Equal(t, 404, theirs.Code)
 		require.Equal(t, w.call(id, w.reader, "alpha", "", ulid.Make().String()).Body.String(), theirs.Body.String())
@@ -268,8 +295,8 @@ func TestOutageIs503(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.DB.Close()
-	for _, id := range []string{"CA-05", "CA-07"} {
-		rec := w.call(id, w.reader, "alpha", "", "current")
+	for _, id := range []string{"CA-01", "CA-05", "CA-07", "CA-12", "CA-13"} {
+		rec := w.call(id, w.reader, "alpha", "", map[bool]string{true: ulid.Make().String(), false: "current"}[id == "CA-13"])
 		require.Equal(t, 503, rec.Code)
 		require.NotEmpty(t, rec.Header().Get("Retry-After"))
 	}
@@ -278,7 +305,7 @@ func TestOutageIs503(t *testing.T) {
 func TestUnknownURLs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for _, path := range []string{"/v2/tenants", "/v2/tenants/", "/v2/tenants/alpha", "/v1/tenants/alpha/signers", "/v2/tenants/alpha/signers/"} {
+	for _, path := range []string{"/v2/tenants", "/v2/tenants/", "/v2/tenants/alpha", "/v1/tenants/alpha/certificates", "/v1/tenants/alpha/signers/current", "/v2/tenants/alpha/signers/"} {
 		rec := httptest.NewRecorder()
 		w.mux.ServeHTTP(rec, httptest.NewRequest("GET", path, nil))
 		require.Equal(t, 404, rec.Code, path)

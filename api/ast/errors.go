@@ -11,7 +11,10 @@ import (
 	"github.com/signet-hsm/signet/api/internal/rest"
 	"github.com/signet-hsm/signet/ca"
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/ca/revocation"
+	"github.com/signet-hsm/signet/ca/sdkconfig"
 	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/internal/filter"
 )
 
 // Numbers of the parts, as the contract's x-error-codes lists them.
@@ -45,6 +48,13 @@ var table = []row{
 
 	{ca.ErrNoSigner, http.StatusNotFound, subsystemCA},
 	{ca.ErrNotIssued, http.StatusConflict, subsystemCA},
+	{ca.ErrSignerUsed, http.StatusConflict, subsystemCA},
+	{ca.ErrSignerRevoked, http.StatusConflict, subsystemCA},
+	{ca.ErrQueued, http.StatusConflict, subsystemCA},
+	{ca.ErrNoCertificate, http.StatusNotFound, subsystemCA},
+	{ca.ErrCertificateState, http.StatusConflict, subsystemCA},
+	{ca.ErrSignerCertificate, http.StatusConflict, subsystemCA},
+	{ca.ErrPeer, http.StatusForbidden, subsystemCA},
 	{ca.ErrSuperseded, http.StatusConflict, subsystemCA},
 	{ca.ErrBusy, http.StatusConflict, subsystemCA},
 	{ca.ErrOtherIssuer, http.StatusConflict, subsystemCA},
@@ -52,6 +62,13 @@ var table = []row{
 	{ca.ErrConfig, http.StatusInternalServerError, subsystemCA},
 	{ca.ErrKey, http.StatusInternalServerError, subsystemCA},
 	{ca.ErrRecord, http.StatusInternalServerError, subsystemCA},
+
+	{filter.ErrProperty, http.StatusBadRequest, subsystemCA},
+	{filter.ErrSyntax, http.StatusBadRequest, subsystemCA},
+	{sdkconfig.ErrRequest, http.StatusBadRequest, subsystemCA},
+	{sdkconfig.ErrNoSigner, http.StatusConflict, subsystemCA},
+	{revocation.ErrReason, http.StatusBadRequest, subsystemCA},
+	{revocation.ErrRecord, http.StatusInternalServerError, subsystemCA},
 
 	{issuance.ErrRequest, http.StatusBadRequest, subsystemCA},
 	{issuance.ErrRequestSignature, http.StatusBadRequest, subsystemCA},

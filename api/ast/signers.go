@@ -3,36 +3,19 @@ package ast
 import (
 	"context"
 	"encoding/base64"
-	"strconv"
-	"strings"
 
 	"github.com/signet-hsm/signet/api/ast/internal/spec"
 	"github.com/signet-hsm/signet/api/internal/rest"
 	"github.com/signet-hsm/signet/ca"
 )
 
-const (
-	maxPage     = 1<<31 - 1
-	minPageSize = 5
-	maxPageSize = 100
-	defPageSize = 20
-)
-
 // listSigners is CA-05.
 func (h *handlers) listSigners(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	var c rest.Check
-	page := ca.Page{
-		Number: c.QueryInt(r, "page", 1, 1, maxPage),
-		Size:   c.QueryInt(r, "page_size", defPageSize, minPageSize, maxPageSize),
-	}
-	if filter, _ := c.Query(r, "filter"); filter != "" {
-		// Better refused than ignored: the caller would take the answer for filtered.
-		c.Fail("filter", nil, "is not supported yet; leave it out")
-	}
-	if err := c.Err(); err != nil {
+	p, err := page(r)
+	if err != nil {
 		return rest.Response{}, err
 	}
-	signers, total, err := h.signers.ListSigners(ctx, r.Principal.Tenant, page)
+	signers, total, err := h.signers.ListSigners(ctx, r.Principal.Tenant, p)
 	if err != nil {
 		return rest.Response{}, err
 	}
@@ -40,9 +23,7 @@ func (h *handlers) listSigners(ctx context.Context, r *rest.Request) (rest.Respo
 	for i, s := range signers {
 		list[i] = signerBody(s)
 	}
-	resp := rest.OK(list)
-	resp.Header = map[string]string{"X-Total-Count": strconv.Itoa(total)}
-	return resp, nil
+	return listed(list, total), nil
 }
 
 // createSigner is CA-06.
@@ -51,6 +32,10 @@ func (h *handlers) createSigner(ctx context.Context, r *rest.Request) (rest.Resp
 	if err != nil {
 		return rest.Response{}, err
 	}
+	return h.makeSigner(ctx, r, body)
+}
+
+func (h *handlers) makeSigner(ctx context.Context, r *rest.Request, body spec.CreateSignerV2) (rest.Response, error) {
 	order := ca.CreateSigner{Actor: r.Principal.Name}
 	if body.Name != nil {
 		var c rest.Check
@@ -73,6 +58,10 @@ func (h *handlers) getSigner(ctx context.Context, r *rest.Request) (rest.Respons
 	if err != nil {
 		return rest.Response{}, err
 	}
+	return h.showSigner(ctx, r, name)
+}
+
+func (h *handlers) showSigner(ctx context.Context, r *rest.Request, name string) (rest.Response, error) {
 	s, err := h.signers.Signer(ctx, r.Principal.Tenant, name)
 	if err != nil {
 		return rest.Response{}, err
@@ -118,11 +107,4 @@ func signerSpec(r *rest.Request) (string, error) {
 	var c rest.Check
 	c.Fail("signerSpec", nil, "must be a signer id or the word current")
 	return "", c.Err()
-}
-
-// isULID accepts the canonical form: 26 characters of Crockford's alphabet, the
-// first 0..7.
-func isULID(s string) bool {
-	const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-	return len(s) == 26 && s[0] <= '7' && strings.Trim(s, alphabet) == ""
 }
