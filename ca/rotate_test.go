@@ -25,7 +25,7 @@ func TestCA06RotationUnderLoad(t *testing.T) {
 	_, err := a.CreateSigner(ctx, alpha, ca.CreateSigner{})
 	require.NoError(t, err)
 
-	const rotations, workers = 10, 4
+	const rotations, workers = 20, 4
 	r := order(t)
 	var mu sync.Mutex
 	var issued []ca.Certificate
