@@ -168,3 +168,16 @@ func TestBlockedKeysAreRefused(t *testing.T) {
 		require.ErrorContains(t, err, "line 2")
 	}
 }
+
+func FuzzParseBlockList(f *testing.F) {
+	f.Add([]byte("# a comment\n\n00112233445566778899\n"))
+	f.Add([]byte(strings.Repeat("ab", 32) + "\r\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		b, err := issuance.ParseBlockList(text)
+		if err != nil {
+			require.ErrorIs(t, err, issuance.ErrProfile)
+			return
+		}
+		require.LessOrEqual(t, 20*b.Len(), len(text))
+	})
+}

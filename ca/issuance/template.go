@@ -22,11 +22,7 @@ type Template struct {
 // Compile validates the profile, takes a copy of it and has the linter judge
 // what it yields: a template exists when its certificates pass. Errors:
 // ErrProfile, ErrLint.
-func (p *Profile) Compile(checks ...Checks) (*Template, error) {
-	c := Checks{Linter: unlinted{}} // until every caller gives its checks
-	if len(checks) > 0 {
-		c = checks[0]
-	}
+func (p *Profile) Compile(c Checks) (*Template, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
@@ -88,9 +84,3 @@ func (p *Profile) clone() Profile {
 	c.AltNames.IP = slices.Clone(p.AltNames.IP)
 	return c
 }
-
-// unlinted is what callers get that do not say who lints yet.
-type unlinted struct{}
-
-func (unlinted) Template(*Template) error   { return nil }
-func (unlinted) Candidate(*Candidate) error { return nil }
