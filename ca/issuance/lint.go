@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // Linter judges certificates while nothing is signed yet. It says no by an
@@ -57,9 +56,6 @@ func (c *Candidate) Locations() Locations { return c.order.Locations }
 
 // AltNames reports whether the draft has alternative names.
 func (c *Candidate) AltNames() bool { return !c.order.AltNames.empty() }
-
-// Now returns the time of the order.
-func (c *Candidate) Now() time.Time { return c.order.Now }
 
 // Scheme returns how the issuer's key signs.
 func (c *Candidate) Scheme() Scheme { return c.draft.scheme }
