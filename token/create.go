@@ -24,6 +24,9 @@ const (
 
 const secretSize = 16
 
+// DefaultMaxTokens is the bound of the tokens of one registration.
+const DefaultMaxTokens = 100
+
 // factors that may ask for a token, or for its end.
 var factors = []signature.Factor{
 	signature.Possession, signature.PossessionKnowledge, signature.PossessionBiometry, signature.PossessionKnowledgeBiometry,
@@ -33,7 +36,10 @@ var factors = []signature.Factor{
 // /pa/v3/token/create). The body is signed as it was sent and encrypted in
 // activation scope; the answer is {"tokenId": UUID, "tokenSecret": Base64 of 16
 // bytes}. Errors: registration.ErrSignature and its like for the signature,
-// registration.ErrRequest, ErrTemporaryKey and ErrDecrypt for the message.
+// registration.ErrRequest, ErrTemporaryKey and ErrDecrypt for the message;
+// registration.ErrRequest as well when the registration has MaxTokens tokens
+// already: it has to remove one first. (Requests that come at once may pass
+// the bound by their number.)
 func (k *Keeper) Create(ctx context.Context, req registration.SignedRequest) (signature.EncryptedResponse, error) {
 	resp, err := k.create(ctx, req)
 	if err != nil {
@@ -74,11 +80,16 @@ func (k *Keeper) create(ctx context.Context, req registration.SignedRequest) (si
 	if err != nil {
 		return none, err
 	}
-	_, err = k.db.Exec(ctx, sqlCreate, append([]any{
-		id.tenant.String(), id.id, owner, caller.App, caller.UserID, caller.Factors.String(), sealed, now,
+	tag, err := k.db.Exec(ctx, sqlCreate, append([]any{
+		id.tenant.String(), id.id, owner, caller.App, caller.UserID, caller.Factors.String(), sealed, now, k.most,
 	}, event...)...)
-	if err != nil {
+	switch {
+	case err != nil:
 		return none, pg.Unavailable(err)
+	case tag.RowsAffected() == 0:
+		return none, registration.ErrRequest.With(fault.Violation{
+			Field: "tokens", Hint: fmt.Sprintf("a registration must have at most %d", k.most),
+		})
 	}
 	return opened.Seal(struct {
 		ID     string `json:"tokenId"`

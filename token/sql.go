@@ -17,9 +17,10 @@ const (
 var (
 	sqlCreate = `with made as (
     insert into token (tenant_id, id, registration_id, app_id, user_id, factors, secret_sealed, created_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8)
+    select $1, $2, $3::uuid, $4, $5, $6, $7, $8::timestamptz
+    where (select count(*) from token where tenant_id = $1 and registration_id = $3) < $9::integer
     returning id
-) ` + audit.After("made", 9)
+) ` + audit.After("made", 10)
 
 	sqlRemove = `with gone as (
     delete from token where tenant_id = $1 and id = $2 and registration_id = $3

@@ -44,7 +44,7 @@ type Roles interface {
 	Roles(ctx context.Context, t tenant.ID, app string) ([]string, error)
 }
 
-// Config makes a Keeper. All but the last four are required.
+// Config makes a Keeper. All up to Audit are required.
 type Config struct {
 	DB            DB
 	Registrations Registrations
@@ -52,6 +52,10 @@ type Config struct {
 	Envelope      *envelope.Keyring
 	Audit         *audit.Log
 
+	// MaxTokens is how many tokens one registration may have; 0: 100. An app needs a
+	// few, one for each name it gave. No token gives way to a newer one: the phone
+	// that holds it would only find out by being refused.
+	MaxTokens int
 	CacheSize int // tokens whose secrets are held ready; 0: 100,000 (about 40 MB)
 	Now       func() time.Time
 	Logger    *slog.Logger
@@ -63,8 +67,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.DB == nil, c.Registrations == nil, c.Roles == nil, c.Envelope == nil, c.Audit == nil:
 		return errors.New("token: DB, Registrations, Roles, Envelope and Audit are required")
-	case c.CacheSize < 0:
-		return errors.New("token: CacheSize must not be negative")
+	case c.CacheSize < 0, c.MaxTokens < 0:
+		return errors.New("token: CacheSize and MaxTokens must not be negative")
 	}
 	return nil
 }
@@ -79,6 +83,7 @@ type Keeper struct {
 	now           func() time.Time
 	log           *slog.Logger
 	metrics       *metrics
+	most          int
 	cache         *otter.Cache[key, *held]
 }
 
@@ -100,6 +105,9 @@ func New(c Config) (*Keeper, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	if c.MaxTokens == 0 {
+		c.MaxTokens = DefaultMaxTokens
+	}
 	if c.CacheSize == 0 {
 		c.CacheSize = 100_000
 	}
@@ -115,7 +123,7 @@ func New(c Config) (*Keeper, error) {
 	}
 	return &Keeper{
 		db: c.DB, registrations: c.Registrations, roles: c.Roles, envelope: c.Envelope, audit: c.Audit,
-		now: c.Now, log: c.Logger, metrics: m,
+		now: c.Now, log: c.Logger, metrics: m, most: c.MaxTokens,
 		cache: otter.Must(&otter.Options[key, *held]{MaximumSize: c.CacheSize}),
 	}, nil
 }
