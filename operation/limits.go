@@ -25,7 +25,9 @@ const (
 	DefaultMaxFailures = 5
 	DefaultLifetime    = 5 * time.Minute
 	MaxLifetime        = 366 * 24 * time.Hour
-	DefaultLanguage    = "en"
+	// MinRetention leaves an application tier the time to read the result.
+	MinRetention    = 24 * time.Hour
+	DefaultLanguage = "en"
 )
 
 const hintText = "must be 1 to 255 characters"

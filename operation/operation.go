@@ -3,6 +3,7 @@ package operation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -94,11 +95,15 @@ type Config struct {
 	Audit    *audit.Log
 	Outbox   outbox.Queue // nil: outbox.Discard
 
-	Sweep   time.Duration // pause of Run between looks; 0: 5 s
-	Batch   int           // operations that Run expires in one transaction; 0: 100
-	Now     func() time.Time
-	Logger  *slog.Logger
-	Metrics prometheus.Registerer
+	Sweep time.Duration // pause of Run between looks; 0: 5 s
+	Batch int           // operations that Run expires in one transaction; 0: 100
+	// Retention is how long Run keeps an operation after its end; 0: for ever, else
+	// at least MinRetention. The audit log stays: who decided what, when and how,
+	// the data as a hash.
+	Retention time.Duration
+	Now       func() time.Time
+	Logger    *slog.Logger
+	Metrics   prometheus.Registerer
 }
 
 // Validate names the first thing that is wrong.
@@ -108,6 +113,8 @@ func (c Config) Validate() error {
 		return errors.New("operation: DB, Devices, Apps, Envelope and Audit are required")
 	case c.Sweep < 0, c.Batch < 0:
 		return errors.New("operation: Sweep and Batch must not be negative")
+	case c.Retention != 0 && c.Retention < MinRetention:
+		return fmt.Errorf("operation: Retention must be at least %v", MinRetention)
 	}
 	return nil
 }
@@ -122,6 +129,7 @@ type Ledger struct {
 	outbox   outbox.Queue
 	sweep    time.Duration
 	batch    int
+	keep     time.Duration
 	now      func() time.Time
 	log      *slog.Logger
 	metrics  *metrics
@@ -153,7 +161,7 @@ func New(c Config) (*Ledger, error) {
 	}
 	return &Ledger{
 		db: c.DB, devices: c.Devices, apps: c.Apps, envelope: c.Envelope, audit: c.Audit, outbox: c.Outbox,
-		sweep: c.Sweep, batch: c.Batch, now: c.Now, log: c.Logger, metrics: m,
+		sweep: c.Sweep, batch: c.Batch, keep: c.Retention, now: c.Now, log: c.Logger, metrics: m,
 	}, nil
 }
 

@@ -37,6 +37,11 @@ where tenant_id = $1 and user_id = $2 and state = 'PENDING' order by created_at,
 where state = 'PENDING' and expires_at <= $1
 order by expires_at limit $2 for update skip locked`
 
+	// Of all tenants, as the sweep is.
+	sqlPurge = `delete from operation where (tenant_id, id) in (
+    select tenant_id, id from operation where finished_at < $1
+    order by finished_at limit $2 for update skip locked)`
+
 	// An offline check begins. No event: nothing was decided yet.
 	sqlAttempt = `update operation set attempt = $4, revision = revision + 1
 where tenant_id = $1 and id = $2 and revision = $3`

@@ -2,6 +2,7 @@ package operation
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,14 +12,38 @@ import (
 	"github.com/signet-hsm/signet/tenant"
 )
 
-// Run expires what nobody reads, so that its end is told in time. Any number of
-// nodes may run it: a batch is locked by one, and passed over by the others. It
-// returns nil when ctx ends; an outage is logged and outlived.
+// purgeBatch is how many operations Run deletes at once.
+const purgeBatch = 1000
+
+// Run expires what nobody reads, so that its end is told in time, and deletes what
+// ended longer ago than Retention. Any number of nodes may run it: a batch is
+// locked by one, and passed over by the others. It returns nil when ctx ends; an
+// outage is logged and outlived.
 func (l *Ledger) Run(ctx context.Context) error {
 	return sweep.Loop{Name: "operation", Every: l.sweep, Logger: l.log, Round: func(ctx context.Context) (bool, error) {
-		n, err := l.Sweep(ctx)
-		return n == l.batch, err
+		expired, err := l.Sweep(ctx)
+		if err != nil {
+			return false, err
+		}
+		deleted, err := l.Purge(ctx)
+		return expired == l.batch || deleted == purgeBatch, err
 	}}.Run(ctx)
+}
+
+// Purge deletes one batch of what ended longer ago than Retention, and returns its
+// size. Nothing is PENDING in it, so nobody can be deciding it.
+func (l *Ledger) Purge(ctx context.Context) (deleted int, err error) {
+	if l.keep == 0 {
+		return 0, nil
+	}
+	tag, err := l.db.Exec(ctx, sqlPurge, l.clock().Add(-l.keep), purgeBatch)
+	if err != nil {
+		return 0, pg.Unavailable(err)
+	}
+	if deleted = int(tag.RowsAffected()); deleted > 0 {
+		l.log.LogAttrs(ctx, slog.LevelInfo, "old operations deleted", slog.Int("operations", deleted))
+	}
+	return deleted, nil
 }
 
 // Sweep expires one batch, in one transaction with its audit events and what the

@@ -88,6 +88,9 @@ func (l *Ledger) storeTemplate(ctx context.Context, t tenant.ID, sql string, tpl
 // DeleteTemplate removes a template (PA-X-09); operations that were made from it
 // stay. Error: ErrTemplateNotFound.
 func (l *Ledger) DeleteTemplate(ctx context.Context, t tenant.ID, name, actor string) error {
+	if !text(name, MaxText) {
+		return fmt.Errorf("operation: delete template: %w", ErrTemplateNotFound)
+	}
 	now := l.clock()
 	err := l.changeTemplate(ctx, sqlTemplateDelete, []any{t.String(), name}, audit.Event{
 		Tenant: t, At: now, Action: "operation.template.delete", Actor: actor, Subject: name, Outcome: "ok",
