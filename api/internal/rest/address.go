@@ -1,36 +1,50 @@
 package rest
 
 import (
+	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
-// Address returns the IP address of the client, "" when the connection has none. It
-// is the connection's, or, behind a proxy that is trusted, the last address of
-// X-Forwarded-For that is not such a proxy: each proxy appends whom it saw, and what
-// stands further left is what somebody claims.
+// Address returns the IP address of the client, "" when the connection has none.
 func (r *Request) Address() string {
-	at, err := netip.ParseAddrPort(r.http.RemoteAddr)
-	if err != nil {
-		return ""
+	if a := ClientAddress(r.http, r.proxies); a.IsValid() {
+		return a.String()
 	}
-	client := at.Addr().Unmap().WithZone("")
-	hops := strings.Split(strings.Join(r.http.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0 && r.trusts(client); i-- {
-		seen, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
-			break
-		}
-		client = seen.Unmap().WithZone("")
-	}
-	return client.String()
+	return ""
 }
 
-func (r *Request) trusts(a netip.Addr) bool {
-	for _, p := range r.proxies {
-		if p.Contains(a) {
-			return true
-		}
+// ClientAddress is the connection's address, or, behind a proxy that is trusted,
+// the last address of X-Forwarded-For that is not such a proxy: each proxy appends
+// whom it saw, and what stands further left is what somebody claims. It is invalid
+// when the connection has none.
+func ClientAddress(r *http.Request, proxies []netip.Prefix) netip.Addr {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
 	}
-	return false
+	trusted := func(a netip.Addr) bool {
+		return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	client := at.Addr().Unmap().WithZone("")
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && trusted(client); i-- {
+		seen, ok := hop(strings.TrimSpace(hops[i]))
+		if !ok {
+			break
+		}
+		client = seen
+	}
+	return client
+}
+
+// hop reads an address that a proxy wrote, some with a port.
+func hop(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		with, e := netip.ParseAddrPort(s)
+		a, err = with.Addr(), e
+	}
+	return a.Unmap().WithZone(""), err == nil
 }

@@ -26,6 +26,7 @@ func TestAddress(t *testing.T) {
 		"a claim to be a proxy":     {"10.0.0.1:1234", []string{"10.0.0.9"}, "10.0.0.9"},
 		"a proxy that says none":    {"10.0.0.1:1234", nil, "10.0.0.1"},
 		"a proxy that says rubbish": {"10.0.0.1:1234", []string{"198.51.100.7, unknown"}, "10.0.0.1"},
+		"with a port":               {"10.0.0.1:1234", []string{"198.51.100.7:55000"}, "198.51.100.7"},
 		"IPv6":                      {"[fd00::1]:1", []string{"2001:db8::7"}, "2001:db8::7"},
 		"IPv4 in IPv6":              {"[::ffff:10.0.0.1]:1", []string{"::ffff:198.51.100.7"}, "198.51.100.7"},
 		"a zone":                    {"[fe80::1%eth0]:1", nil, "fe80::1"},
