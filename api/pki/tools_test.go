@@ -285,6 +285,9 @@ func TestGnuTLSAgrees(t *testing.T) {
 	w.agrees(t, true, "verified", certtool, "--verify-crl", "--load-ca-certificate", "signer.pem", "--infile", "signer.crl.pem")
 	out, _ := w.run(t, certtool, "--verify-crl", "--load-ca-certificate", "signer.pem", "--infile", "broken.crl.pem")
 	require.Contains(t, strings.ToLower(out), "not verified")
+	// It reads over a scope: the right shard does, and any other means nothing.
+	sharded := newTower(t, 8)
+	sharded.agrees(t, false, "revoked", certtool, verify("badchain.pem", "all.crl.pem")...)
 	ask := func(url, issuer, cert string) []string {
 		return []string{"--ask=" + url, "--load-issuer", issuer, "--load-cert", cert, "--load-trust", "cas.pem", "--no-nonce"}
 	}
@@ -322,6 +325,19 @@ func TestNSSAgrees(t *testing.T) {
 	w.agrees(t, false, "revoked", vfychain, crl("bad.der")...)
 	w.agrees(t, false, "revoked", vfychain, "-d", db, "-pp", "-u", "11", "-g", "leaf", "-m", "crl", "-s", "requireInfo,forbidFetching", "lost.der")
 	w.agrees(t, false, "chain is bad", vfychain, crl("broken.der")...)
+	// From the distribution point, and no verdict without it.
+	db = database("empty")
+	fetch := func(flags, cert string) []string {
+		return []string{"-d", db, "-pp", "-u", "0", "-g", "leaf", "-m", "crl", "-s", flags, cert}
+	}
+	w.agrees(t, true, "chain is good", vfychain, fetch("failIfNoInfo", "good.der")...)
+	w.agrees(t, false, "revoked", vfychain, fetch("failIfNoInfo", "bad.der")...)
+	w.agrees(t, false, "chain is bad", vfychain, fetch("failIfNoInfo,forbidFetching", "good.der")...)
+	// The scope of a shard is beyond it, and it says so rather than guess.
+	sharded := newTower(t, 8)
+	out, ok := w.run(t, crlutil, "-I", "-d", db, "-i", sharded.file("signer.crl"))
+	require.False(t, ok, out)
+	require.Contains(t, out, "unknown critical extension")
 	// From the responder that the certificate names.
 	db = database("ocsp")
 	ocsp := func(cert string) []string {

@@ -26,7 +26,8 @@
 // GnuTLS and NSS. With one shard the CRL is complete and plain, and every
 // verifier understands it. With more, each CRL names its address as its scope in
 // a critical extension, which must be that in the certificates: OpenSSL and Java
-// understand this, GnuTLS and NSS do not.
+// understand this, NSS refuses such a CRL, and GnuTLS reads over the scope and has
+// to be given the right CRL.
 //
 // OCSP is delegated: each CA has a second key in the HSM (role ocsp) with a
 // certificate of days (id-pkix-ocsp-nocheck), made when somebody first asks
