@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/oklog/ulid/v2"
 
+	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/tenant"
@@ -57,26 +58,31 @@ func (a *Authority) eachSigner(ctx context.Context, sql string, args []any, do f
 	if err != nil {
 		return 0, pg.Unavailable(err)
 	}
+	var errs []error
 	for i := range list {
-		s := &list[i]
-		err = errors.Join(err, func() error {
-			ctx, cancel := a.begin(ctx)
-			defer cancel()
-			owner, err := a.newID()
-			if err != nil {
-				return err
+		if err := a.under(ctx, &list[i], do); err != nil {
+			errs = append(errs, fmt.Errorf("signer %s: %w", list[i].ID, err))
+			if fault.KindOf(err) == fault.Unavailable {
+				break // the others would fare no better
 			}
-			tag, err := a.db.Exec(ctx, sqlSignerTake, s.Tenant.String(), s.ID, owner.String(), a.lease.Milliseconds())
-			if err != nil || tag.RowsAffected() == 0 {
-				return pg.Unavailable(err)
-			}
-			if err := do(ctx, s); err != nil {
-				return fmt.Errorf("signer %s: %w", s.ID, err)
-			}
-			return nil
-		}())
+		}
 	}
-	return len(list), err
+	return len(list), errors.Join(errs...)
+}
+
+// under does something under a lease on a signer's row, if it is free.
+func (a *Authority) under(ctx context.Context, s *Signer, do func(context.Context, *Signer) error) error {
+	ctx, cancel := a.begin(ctx)
+	defer cancel()
+	owner, err := a.newID()
+	if err != nil {
+		return err
+	}
+	tag, err := a.db.Exec(ctx, sqlSignerTake, s.Tenant.String(), s.ID, owner.String(), a.lease.Milliseconds())
+	if err != nil || tag.RowsAffected() == 0 {
+		return pg.Unavailable(err)
+	}
+	return do(ctx, s)
 }
 
 // Unrecorded lists the signer keys in the HSM that no record explains: their
