@@ -197,6 +197,40 @@ func TestRevocationIsPublished(t *testing.T) {
 	require.Equal(t, 1, b.count(t, `select count(*) from audit_event where tenant_id = '_system' and action = 'ocsp.certify'`))
 }
 
+// Whatever kind of key a signer has, its CRLs and OCSP responses can be made.
+func TestEveryKindOfSignerPublishes(t *testing.T) {
+	t.Parallel()
+	b, _ := bundle(t)
+	for _, algorithm := range []hsm.Algorithm{hsm.P384, hsm.RSA3072, hsm.Ed25519} {
+		a := b.authority(t, func(c *ca.Config) { c.SignerAlgorithm = algorithm })
+		p, err := revocation.New(revocation.Config{DB: b.db, Authority: issuersOf(t, a)})
+		require.NoError(t, err)
+		signer, err := a.CreateSigner(t.Context(), alpha, ca.CreateSigner{})
+		require.NoError(t, err, algorithm)
+		c, err := a.IssueDevice(t.Context(), alpha, order(t))
+		require.NoError(t, err, algorithm)
+		require.NoError(t, a.RevokeCertificate(t.Context(), alpha, ca.RevokeCertificate{Ref: c.Ref, Actor: "test"}))
+		require.NoError(t, p.Round(t.Context()))
+		by, err := x509.ParseCertificate(signer.Certificate)
+		require.NoError(t, err)
+		leaf, err := x509.ParseCertificate(c.DER)
+		require.NoError(t, err)
+		d, err := p.CRL(t.Context(), keyID(t, signer.Certificate), 0)
+		require.NoError(t, err, algorithm)
+		list, err := x509.ParseRevocationList(d.DER)
+		require.NoError(t, err)
+		require.NoError(t, list.CheckSignatureFrom(by), algorithm)
+		require.Len(t, list.RevokedCertificateEntries, 1)
+		ask, err := ocsp.CreateRequest(leaf, by, nil)
+		require.NoError(t, err)
+		d, err = p.OCSP(t.Context(), keyID(t, signer.Certificate), ask)
+		require.NoError(t, err, algorithm)
+		r, err := ocsp.ParseResponseForCert(d.DER, leaf, by)
+		require.NoError(t, err, algorithm)
+		require.Equal(t, ocsp.Revoked, r.Status)
+	}
+}
+
 // What was asked for and never issued has no status.
 func TestNotAfter(t *testing.T) {
 	t.Parallel()

@@ -48,7 +48,6 @@ type testCA struct {
 type countingKey struct {
 	crypto.Signer
 	signatures atomic.Int32
-	bytes      atomic.Int64
 	before     atomic.Pointer[func() error]
 }
 
