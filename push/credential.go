@@ -137,7 +137,7 @@ func (p *Pusher) SetFCM(ctx context.Context, t tenant.ID, c FCMCredential) error
 // there. Errors: as SetAPNs.
 func (p *Pusher) SetHMS(ctx context.Context, t tenant.ID, c HMSCredential) error {
 	var v violations
-	v.name("appId", c.HMSAppID)
+	v.name("hmsAppId", c.HMSAppID)
 	if n := c.ClientSecret.Len(); n == 0 || n > 255 {
 		v.add("clientSecret", nil, "must be 1 to 255 characters")
 	}

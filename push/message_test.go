@@ -32,13 +32,13 @@ func TestPAPUSH01_Send(t *testing.T) {
 	begun := time.Now()
 	require.NoError(t, p.Send(ctx, pgtest.Alpha, push.Message{
 		Apps: []string{"APP"}, UserID: "u", Registration: strings.ToUpper(id), Title: ptr("Hello"), Body: ptr("Text"),
-		Extras: map[string]any{"key": "value", "n": 7, "nested": map[string]any{"a": true}}, Actor: "backend",
+		Extras: map[string]any{"key": "value", "n": 7, "none": nil, "nested": map[string]any{"a": true, "b": nil}}, Actor: "backend",
 	}))
 	require.Less(t, time.Since(begun), 3*time.Second, "asynchronous")
 	close(hold)
 	m := w.providers.wait(1)[0].body["message"].(map[string]any)
 	require.Equal(t, "one", m["token"])
-	require.Equal(t, map[string]any{"key": "value", "n": "7", "nested": `{"a":true}`}, m["data"])
+	require.Equal(t, map[string]any{"key": "value", "n": "7", "nested": `{"a":true,"b":null}`}, m["data"])
 	require.Equal(t, map[string]any{"title": "Hello", "body": "Text"}, m["notification"])
 
 	require.NoError(t, p.Send(ctx, pgtest.Alpha, push.Message{Apps: []string{"APP"}, UserID: "u", Silent: true}))

@@ -94,10 +94,13 @@ func noteID(event uuid.UUID, registration string) uuid.UUID {
 }
 
 // texts turns extras into the map of texts that FCM and HMS carry: a text stays
-// itself, everything else becomes JSON.
+// itself, a null is left out, everything else becomes JSON.
 func texts(extras map[string]any) (map[string]string, error) {
 	out := make(map[string]string, len(extras))
 	for k, v := range extras {
+		if v == nil {
+			continue
+		}
 		s, ok := v.(string)
 		if !ok {
 			raw, err := json.Marshal(v)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Regenerates what is generated and committed: the REST models from each
-# dialect's openapi.yaml and the gRPC code from api/signetv1/*.proto.
+# dialect's openapi.yaml (and extensions.yaml) and the gRPC code from api/signetv1/*.proto.
 # Needs protoc (Debian: protobuf-compiler); all other tools are pinned in
 # tools/go.mod. Runs in the repository that holds it, so verify.sh can run it in
 # a copy.
@@ -13,6 +13,9 @@ command -v protoc >/dev/null || { echo "gen: protoc is missing (Debian: apt-get 
 for dialect in powerauth ast; do
   dir=api/$dialect/internal/spec
   tool oapi-codegen -config "$dir/oapi-codegen.yaml" -o "$dir/models.gen.go" "$dir/openapi.yaml"
+  if [ -f "$dir/extensions.yaml" ]; then
+    tool oapi-codegen -config "$dir/oapi-codegen.extensions.yaml" -o "$dir/extensions.gen.go" "$dir/extensions.yaml"
+  fi
 done
 
 # protoc wants plugins as files; go tool -n names the built binary in the cache.

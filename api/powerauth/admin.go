@@ -21,6 +21,11 @@ type Applications interface {
 	Detail(ctx context.Context, t tenant.ID, id, version string) (app.Detail, error)
 	AddRoles(ctx context.Context, t tenant.ID, p app.RoleParams) error
 	RemoveRoles(ctx context.Context, t tenant.ID, p app.RoleParams) error
+	Versions(ctx context.Context, t tenant.ID, id string) ([]app.Version, error)
+	CreateVersion(ctx context.Context, t tenant.ID, p app.VersionParams) (app.Version, error)
+	Support(ctx context.Context, t tenant.ID, p app.VersionParams) error
+	Unsupport(ctx context.Context, t tenant.ID, p app.VersionParams) error
+	RotateMaster(ctx context.Context, t tenant.ID, p app.RotateParams) (app.Application, error)
 	ByKey(ctx context.Context, key [16]byte) (app.Version, error)
 }
 

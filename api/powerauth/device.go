@@ -3,6 +3,8 @@ package powerauth
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/url"
 
 	"github.com/signet-hsm/signet/api/internal/rest"
 	"github.com/signet-hsm/signet/registration"
@@ -101,13 +103,45 @@ func (h *handlers) unlockVault(ctx context.Context, r *rest.Request) (rest.Respo
 	return sealed(ctx, r, h.registrations.VaultUnlock)
 }
 
-// validateSignature is POST /pa/v3/signature/validate.
-func (h *handlers) validateSignature(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	req, err := signed(r)
-	if err != nil {
-		return rest.Response{}, err
+// validateSignature is /pa/v3/signature/validate with one method: apps try their
+// signatures here before they send them where it matters.
+func (h *handlers) validateSignature(method string) rest.Handler {
+	return func(ctx context.Context, r *rest.Request) (rest.Response, error) {
+		req, err := signed(r)
+		if err != nil {
+			return rest.Response{}, err
+		}
+		if req.Method = method; method == http.MethodGet {
+			if req.Body, req.Query, err = nil, nil, nil; r.RawQuery() != "" {
+				req.Query, err = signedQuery(r.RawQuery())
+			}
+		}
+		if err != nil {
+			return rest.Response{}, err
+		}
+		return done, h.registrations.ValidateSignature(ctx, req)
 	}
-	return done, h.registrations.ValidateSignature(ctx, req)
+}
+
+// signedQuery reads parameters as a device that signs a map of them has written
+// them. A name that stands twice can be in no map, so nobody has signed it.
+func signedQuery(raw string) (map[string]string, error) {
+	canonical, err := signature.NormalizeRawGET(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", registration.ErrSignature, err)
+	}
+	values, err := url.ParseQuery(string(canonical))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", registration.ErrSignature, err)
+	}
+	query := make(map[string]string, len(values))
+	for name, v := range values {
+		if len(v) > 1 {
+			return nil, fmt.Errorf("%w: a parameter stands twice", registration.ErrSignature)
+		}
+		query[name] = v[0]
+	}
+	return query, nil
 }
 
 // temporaryKey is POST /pa/v3/keystore/create.

@@ -1,6 +1,7 @@
 package powerauth_test
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -54,6 +55,43 @@ func TestDeviceEndpoints_Refusals(t *testing.T) {
 		requireRefusal(t, w.post(path, signature.HeaderName, alone, bodies), 401, "ERR_AUTHENTICATION", "POWER_AUTH_SIGNATURE_TYPE_INVALID")
 	}
 	requireRefusal(t, w.post("/pa/v3/activation/remove", signature.HeaderName, wrong, `{}`), 401, "ERR_AUTHENTICATION", "POWER_AUTH_SIGNATURE_INVALID")
+}
+
+// An app tries its signature with the method that it will use.
+func TestDeviceEndpoints_ValidateWithEveryMethod(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.active("jane")
+	const path = "/pa/v3/signature/validate"
+	send := func(method, query, signedAs string, signedBody []byte) answer {
+		h, err := d.Sign(signedAs, "/pa/signature/validate", signedBody, signature.PossessionKnowledge)
+		require.NoError(t, err)
+		var body io.Reader
+		if method != "GET" {
+			body = strings.NewReader(`{"a":1}`)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), method, w.url+path+query, body)
+		require.NoError(t, err)
+		req.Header.Set(signature.HeaderName, h)
+		return w.send(req)
+	}
+	for _, method := range []string{"POST", "PUT", "DELETE"} {
+		require.JSONEq(t, `{"status":"OK"}`, string(send(method, "", method, []byte(`{"a":1}`)).body), method)
+	}
+	query := signature.NormalizeGET(map[string]string{"b": "ž +&", "a": "1"})
+	require.JSONEq(t, `{"status":"OK"}`, string(send("GET", "?b=%C5%BE%20%2B%26&a=1", "GET", query).body))
+	require.JSONEq(t, `{"status":"OK"}`, string(send("GET", "", "GET", nil).body))
+	for name, a := range map[string]answer{
+		"another method": send("PUT", "", "POST", []byte(`{"a":1}`)),
+		"another body":   send("PUT", "", "PUT", nil),
+		"another query":  send("GET", "?a=2", "GET", query),
+		"bad escape":     send("GET", "?a=%zz", "GET", query),
+		"twice":          send("GET", "?a=1&a=1", "GET", signature.AppendNormalizedGET(nil, []signature.Param{{Key: "a", Value: "1"}, {Key: "a", Value: "1"}})),
+	} {
+		require.Equal(t, 401, a.status, name)
+		require.Contains(t, string(a.body), "POWER_AUTH_SIGNATURE_INVALID", name)
+	}
+	require.Equal(t, 405, send("PATCH", "", "PATCH", nil).status)
 }
 
 // Nobody signs these.

@@ -28,7 +28,7 @@ func (h *handlers) listMobile(ctx context.Context, r *rest.Request) (rest.Respon
 	if err != nil {
 		return rest.Response{}, err
 	}
-	list, err := h.operations.List(ctx, c.Tenant, deviceOf(c), language(r))
+	list, err := h.operations.List(ctx, c.Tenant, deviceOf(r, c), language(r))
 	return h.timed(items(list)), err
 }
 
@@ -44,7 +44,7 @@ func (h *handlers) detailMobile(ctx context.Context, r *rest.Request) (rest.Resp
 	if err != nil {
 		return rest.Response{}, err
 	}
-	op, err := h.operations.Detail(ctx, c.Tenant, deviceOf(c), body.Object.ID, language(r))
+	op, err := h.operations.Detail(ctx, c.Tenant, deviceOf(r, c), body.Object.ID, language(r))
 	return h.timed(itemOf(op)), err
 }
 
@@ -59,7 +59,7 @@ func (h *handlers) historyMobile(ctx context.Context, r *rest.Request) (rest.Res
 	if err != nil {
 		return rest.Response{}, err
 	}
-	list, err := h.operations.History(ctx, c.Tenant, deviceOf(c), language(r))
+	list, err := h.operations.History(ctx, c.Tenant, deviceOf(r, c), language(r))
 	return h.timed(items(list)), err
 }
 
@@ -87,7 +87,7 @@ func (h *handlers) authorizeMobile(ctx context.Context, r *rest.Request) (rest.R
 	if err != nil {
 		return rest.Response{}, err
 	}
-	d := operation.Device{Registration: v.ID, UserID: v.UserID, App: v.App, Flags: v.Flags}
+	d := deviceOf(r, registration.Caller{ID: v.ID, UserID: v.UserID, App: v.App, Flags: v.Flags})
 	switch {
 	case !v.Valid && v.Judged:
 		// Counted, but nothing is told of the operation: the caller has proven nothing.
@@ -101,7 +101,6 @@ func (h *handlers) authorizeMobile(ctx context.Context, r *rest.Request) (rest.R
 	}
 	return done, h.operations.Authorize(ctx, t, d, operation.Approval{
 		ID: body.Object.ID, Data: body.Object.Data, Factors: v.Factors, ProximityOTP: body.Object.Proximity.OTP,
-		Agent: r.Header("User-Agent"),
 	})
 }
 
@@ -124,7 +123,7 @@ func (h *handlers) cancelMobile(ctx context.Context, r *rest.Request) (rest.Resp
 	if err != nil {
 		return rest.Response{}, err
 	}
-	return done, h.operations.Reject(ctx, c.Tenant, deviceOf(c), operation.Rejection{ID: body.Object.ID, Reason: body.Object.Reason})
+	return done, h.operations.Reject(ctx, c.Tenant, deviceOf(r, c), operation.Rejection{ID: body.Object.ID, Reason: body.Object.Reason})
 }
 
 // byToken authenticates by X-PowerAuth-Token. A header that does not parse is a
@@ -154,8 +153,10 @@ func (h *handlers) verifyOwn(ctx context.Context, req registration.SignedRequest
 	return version.Tenant, v, err
 }
 
-func deviceOf(c registration.Caller) operation.Device {
-	return operation.Device{Registration: c.ID, UserID: c.UserID, App: c.App, Flags: c.Flags}
+func deviceOf(r *rest.Request, c registration.Caller) operation.Device {
+	return operation.Device{
+		Registration: c.ID, UserID: c.UserID, App: c.App, Flags: c.Flags, Address: r.Address(), Agent: r.Header("User-Agent"),
+	}
 }
 
 // language is the first one of Accept-Language, two small letters; phones send

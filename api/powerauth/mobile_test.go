@@ -4,13 +4,19 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/client/powerauth"
+	"github.com/signet-hsm/signet/internal/pg/pgtest"
 	"github.com/signet-hsm/signet/signature"
 )
 
@@ -23,6 +29,18 @@ func apnsBody(tb testing.TB) string {
 	require.NoError(tb, err)
 	return `{"topic":"com.bank.app","keyId":"KEY1234567","teamId":"TEAM123456","environment":"development","privateKeyBase64":"` +
 		base64.StdEncoding.EncodeToString(der) + `"}`
+}
+
+// fcmBody is a credential that PA-X-04 takes.
+func fcmBody(tb testing.TB) string {
+	tb.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(tb, err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(tb, err)
+	account := `{"type":"service_account","client_email":"push@bank.example","private_key_id":"k1","private_key":` +
+		text(tb, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))) + `}`
+	return `{"projectId":"p","privateKeyBase64":"` + base64.StdEncoding.EncodeToString([]byte(account)) + `"}`
 }
 
 // phone is a device with a token, in the mobile token API.
@@ -95,6 +113,15 @@ func TestMobile_Approve(t *testing.T) {
 	require.Equal(t, "POWERAUTH_AUTH_FAIL", jane.sign("authorize", "/operation/authorize", body, signature.Knowledge).code(t))
 	require.JSONEq(t, `{"status":"OK"}`, string(jane.sign("authorize", "/operation/authorize", body, pk).body))
 	require.Equal(t, "APPROVED", w.state(op.OperationID))
+	log, err := w.Audit.List(t.Context(), pgtest.Alpha, audit.Filter{Limit: audit.MaxLimit})
+	require.NoError(t, err)
+	from := map[string]int{}
+	for _, e := range log {
+		if e.Action == "operation.approve" {
+			from[fmt.Sprint(e.Outcome, " ", e.Detail["address"])]++
+		}
+	}
+	require.Equal(t, map[string]int{"ok 127.0.0.1": 1, "signature_does_not_match 127.0.0.1": 1}, from)
 	require.Equal(t, "OPERATION_ALREADY_FINISHED", jane.sign("authorize", "/operation/authorize", body, pk).code(t))
 	var detail map[string]any
 	w.call("PA-OP-02", w.shop, "", op.OperationID).into(t, &detail)
@@ -142,11 +169,22 @@ func TestPAAUTH02_MobileAndPush(t *testing.T) {
 
 	require.JSONEq(t, `{"status":"OK"}`, string(jane.ask("/api/push/device/register", `{"requestObject":{"platform":"fcm","token":"abc"}}`).body))
 	require.Equal(t, "INVALID_REQUEST", jane.ask("/api/push/device/register", `{"requestObject":{"platform":"toaster","token":"abc"}}`).code(t))
+	// Signed, for who has no token yet; and where the SDKs send it with one.
+	body := `{"requestObject":{"platform":"apns","token":"` + strings.Repeat("ab", 32) + `"}}`
+	push := func(uriID string, f signature.Factor) answer {
+		h, err := jane.Sign("POST", uriID, []byte(body), f)
+		require.NoError(t, err)
+		return w.post("/api/push/device/register", signature.HeaderName, h, body)
+	}
+	require.JSONEq(t, `{"status":"OK"}`, string(push("/push/device/register", signature.Possession).body))
+	require.Equal(t, "POWERAUTH_AUTH_FAIL", push("/push/device/other", signature.Possession).code(t))
+	require.Equal(t, "POWERAUTH_AUTH_FAIL", push("/push/device/register", signature.Knowledge).code(t))
+	require.JSONEq(t, `{"status":"OK"}`, string(jane.ask("/api/push/device/register/token", body).body))
 	require.NoError(t, jane.RemoveToken(t.Context(), jane.token, signature.Possession))
 	require.Equal(t, "POWERAUTH_AUTH_FAIL", jane.ask(operations+"list", `{}`).code(t))
 }
 
-func TestPAPUSH01_PAX05(t *testing.T) {
+func TestPAPUSH01_PAX05_PAX12(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.active("jane")
@@ -156,6 +194,10 @@ func TestPAPUSH01_PAX05(t *testing.T) {
 	require.Equal(t, "ERROR_PUSH_MESSAGE", a.code(t))
 	require.Contains(t, string(a.body), "Title must not be blank")
 	require.Equal(t, "ERROR_REQUEST title", w.call("PA-PUSH-01", w.shop, `{"userId":"jane","title":"","message":"Text"}`).code(t))
+
+	require.Equal(t, 200, w.call("PA-PUSH-01", w.shop, `{"userId":"jane","silent":true,"extras":{"a":null,"b":[null]}}`).status, "free data")
+	require.JSONEq(t, `{"status":"OK"}`, string(w.call("PA-X-12", w.admin, `{"hmsAppId":"104","clientSecret":"s3cret"}`, "APP").body))
+	require.Equal(t, "ERROR_REQUEST hmsAppId clientSecret", w.call("PA-X-12", w.admin, `{"hmsAppId":"a/b","clientSecret":""}`, "APP").code(t))
 
 	made := map[string]any{}
 	const hook = `{"name":"ops","type":"OPERATION_STATUS_CHANGE","callbackUrl":"https://bank.example/cb"}`

@@ -60,6 +60,7 @@ var mobileTable = []mobileRow{
 	{operation.ErrRefused, http.StatusUnauthorized, operation.ErrRefused.Reason},
 
 	{push.ErrRequest, bad, mobileRequest},
+	{push.ErrInboxNotFound, bad, push.ErrInboxNotFound.Reason},
 
 	{fault.ErrUnavailable, http.StatusServiceUnavailable, mobileGeneric},
 }

@@ -110,9 +110,25 @@ func (h *handlers) getOperationQR(ctx context.Context, r *rest.Request) (rest.Re
 	if err := c.Err(); err != nil {
 		return rest.Response{}, err
 	}
-	code, err := h.operations.OfflineQR(ctx, r.Principal.Tenant, operation.QRParams{
-		Apps: r.Principal.Apps, ID: r.Path("operationId"), Registration: id,
-	})
+	return h.offlineQR(ctx, r, operation.QRParams{Registration: id})
+}
+
+// getNonPersonalizedQR is PA-X-20: for any device of the user.
+func (h *handlers) getNonPersonalizedQR(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	var c rest.Check
+	id, given := c.Query(r, "appId")
+	if given {
+		c.Length("appId", id, 1, operation.MaxText)
+	}
+	if err := c.Err(); err != nil {
+		return rest.Response{}, err
+	}
+	return h.offlineQR(ctx, r, operation.QRParams{App: id})
+}
+
+func (h *handlers) offlineQR(ctx context.Context, r *rest.Request, p operation.QRParams) (rest.Response, error) {
+	p.Apps, p.ID = r.Principal.Apps, r.Path("operationId")
+	code, err := h.operations.OfflineQR(ctx, r.Principal.Tenant, p)
 	if err != nil {
 		return rest.Response{}, err
 	}

@@ -1,6 +1,9 @@
 package powerauth_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
 	"strings"
@@ -85,6 +88,26 @@ func TestPAOP04_PAOP05_Offline(t *testing.T) {
 	require.Equal(t, "ERROR_OPERATION_STATE_CHANGE", w.call("PA-OP-04", w.shop, "", op.OperationID, "?registrationId="+d.ActivationID()).code(t))
 	require.Equal(t, "ERROR_REQUEST registrationId", w.call("PA-OP-04", w.shop, "", op.OperationID).code(t))
 
+	// For any device of the user: signed by the master key, and verified the same way.
+	free := w.operate("jane")
+	w.call("PA-X-20", w.shop, "", free.OperationID).into(t, &code)
+	lines = strings.Split(code.Data, "\n")
+	require.True(t, strings.HasPrefix(lines[6], "0"), "by the master key")
+	der, err := base64.StdEncoding.DecodeString(lines[6][1:])
+	require.NoError(t, err)
+	master, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), w.Masters["alpha/APP"])
+	require.NoError(t, err)
+	digest := sha256.Sum256([]byte(strings.TrimSuffix(code.Data, lines[6][1:])))
+	require.True(t, ecdsa.VerifyASN1(master, digest[:], der))
+	nonce, err = base64.StdEncoding.DecodeString(code.Nonce)
+	require.NoError(t, err)
+	otp, err = d.SignOffline(powerauth.Offline{OperationID: free.OperationID, Data: lines[3], Nonce: [16]byte(nonce)}, signature.PossessionKnowledge)
+	require.NoError(t, err)
+	w.call("PA-OP-05", w.shop, `{"otp":"`+otp+`","nonce":"`+code.Nonce+`","registrationId":"`+d.ActivationID()+`"}`, free.OperationID).into(t, &v)
+	require.Equal(t, true, v["otpValid"])
+	require.Equal(t, "ERROR_OPERATION_STATE_CHANGE", w.call("PA-X-20", w.shop, "", free.OperationID).code(t))
+	require.Equal(t, "ERROR_REQUEST appId", w.call("PA-X-20", w.shop, "", w.operate("jane").OperationID, "?appId=OTHER").code(t))
+
 	// As a picture, with the nonce in the header.
 	next := w.operate("jane")
 	req, err := http.NewRequestWithContext(t.Context(), "GET", w.url+"/v2/operations/"+next.OperationID+"/offline/qr?registrationId="+d.ActivationID(), nil)
@@ -117,7 +140,7 @@ func TestPAX06_PAX07_PAX08_PAX09_Templates(t *testing.T) {
 	require.Equal(t, "ERROR_ADMIN", w.call("PA-X-06", w.admin, body+`}`).code(t))
 	require.JSONEq(t, `[`+whole+`]`, string(w.call("PA-X-07", w.admin, "").body))
 
-	more := strings.Replace(whole, `300`, `301,"riskFlags":"F","texts":{"en":{"title":"Sign in","message":"Is it you?"}},"proximityCheckEnabled":true`, 1)
+	more := strings.Replace(whole, `300`, `301,"riskFlags":"F","texts":{"en":{"title":"Sign in","message":"Is it you?","labels":{"operation.amount":"You pay"}}},"proximityCheckEnabled":true`, 1)
 	require.JSONEq(t, `{"status":"OK"}`, string(w.call("PA-X-08", w.admin, more, "login").body))
 	require.JSONEq(t, `[`+more+`]`, string(w.call("PA-X-07", w.admin, "").body))
 	require.Equal(t, "ERROR_REQUEST templateName", w.call("PA-X-08", w.admin, more, "other").code(t))
@@ -127,6 +150,7 @@ func TestPAX06_PAX07_PAX08_PAX09_Templates(t *testing.T) {
 		"signatureType[0]": strings.Replace(whole, `"POSSESSION"`, `"possession"`, 1),
 		"signatureType":    strings.Replace(whole, `["POSSESSION"]`, `[]`, 1),
 		"dataTemplate":     strings.Replace(whole, `"A2"`, `"nonsense"`, 1),
+		"texts.en.labels":  strings.Replace(whole, `:300`, `:300,"texts":{"en":{"title":"t","message":"m","labels":{"operation.amount":""}}}`, 1),
 		"riskFlags":        strings.Replace(whole, `:300`, `:300,"riskFlags":"x"`, 1),
 	} {
 		require.Equal(t, "ERROR_REQUEST "+name, w.call("PA-X-08", w.admin, wrong, "login").code(t))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -57,8 +58,11 @@ type Config struct {
 	Audit        Audit
 	Operations   Operations
 	Tokens       Tokens // with Applications and Operations, phones decide online (/api/auth/token/app)
-	Push         Push   // with Tokens, phones tell where pushes go (/api/push)
+	Push         Push   // with Tokens, phones tell where pushes go (/api/push) and read their inbox (/api/inbox)
 	Callbacks    Callbacks
+
+	// TrustedProxies are believed when they say where a phone's request came from.
+	TrustedProxies []netip.Prefix
 
 	BasePath string // of the application tiers' routes, "" or "/powerauth-cloud"
 	Logger   *slog.Logger
@@ -121,6 +125,7 @@ func New(c Config) (*API, error) {
 		Dialect:  rest.Dialect{Name: "powerauth-mobile", Authenticate: basic(c.Basic), Problem: mobileProblem},
 		Routes:   mobileRoutes(h),
 		Prefixes: []string{"/api"},
+		Proxies:  c.TrustedProxies,
 		Logger:   c.Logger, Metrics: c.Metrics,
 	})
 	if err != nil {
@@ -168,10 +173,19 @@ func cloudRoutes(base string, h *handlers) []rest.Route {
 			{ID: "PA-PUSH-01", Method: "POST", Pattern: "/v2/messages/send", Allow: integration, Handler: h.sendMessage},
 			{ID: "PA-X-03", Method: "POST", Pattern: "/admin/applications/{appId}/push/apns", Allow: admin, Handler: h.configureAPNs},
 			{ID: "PA-X-04", Method: "POST", Pattern: "/admin/applications/{appId}/push/fcm", Allow: admin, Handler: h.configureFCM},
+			{ID: "PA-X-12", Method: "POST", Pattern: "/admin/applications/{appId}/push/hms", Allow: admin, Handler: h.configureHMS},
+			{ID: "PA-X-10", Method: "POST", Pattern: "/v2/inbox/messages", Allow: integration, MaxBody: maxLetter, Handler: h.postInbox},
+			{ID: "PA-X-11", Method: "GET", Pattern: "/v2/inbox/messages", Allow: integration, Handler: h.listInbox},
 		}...)
 	}
 	if h.callbacks != nil {
-		routes = append(routes, rest.Route{ID: "PA-X-05", Method: "POST", Pattern: "/v2/admin/applications/{appId}/callbacks", Allow: integration, Handler: h.createCallback})
+		const base = "/v2/admin/applications/{appId}/callbacks"
+		routes = append(routes, []rest.Route{
+			{ID: "PA-X-05", Method: "POST", Pattern: base, Allow: integration, Handler: h.createCallback},
+			{ID: "PA-X-13", Method: "GET", Pattern: base, Allow: integration, Handler: h.listCallbacks},
+			{ID: "PA-X-14", Method: "DELETE", Pattern: base + "/{callbackId}", Allow: integration, Handler: h.removeCallback},
+			{ID: "PA-X-15", Method: "POST", Pattern: base + "/{callbackId}/secret", Allow: integration, Handler: h.rotateCallback},
+		}...)
 	}
 	if h.audit != nil {
 		routes = append(routes, rest.Route{ID: "PA-AUD-01", Method: "GET", Pattern: "/audit/log", Allow: integration, Handler: h.getAuditLog})
@@ -189,6 +203,7 @@ func operationRoutes(h *handlers) []rest.Route {
 		{ID: "PA-OP-02", Method: "GET", Pattern: "/v2/operations/{operationId}", Allow: integration, Handler: h.getOperation},
 		{ID: "PA-OP-03", Method: "DELETE", Pattern: "/v2/operations/{operationId}", Allow: integration, Handler: h.cancelOperation},
 		{ID: "PA-OP-04", Method: "GET", Pattern: "/v2/operations/{operationId}/offline/qr", Allow: integration, Handler: h.getOperationQR},
+		{ID: "PA-X-20", Method: "GET", Pattern: "/v2/operations/{operationId}/offline/qr/non-personalized", Allow: integration, Handler: h.getNonPersonalizedQR},
 		{ID: "PA-OP-05", Method: "POST", Pattern: "/v2/operations/{operationId}/offline/otp", Allow: integration, Handler: h.verifyOTP},
 		{ID: "PA-INT-01", Method: "POST", Pattern: "/internal/callback/operation", Allow: access.Any(access.PAInternal), Handler: h.operationCallback},
 		{ID: "PA-X-06", Method: "POST", Pattern: "/admin/templates", Allow: admin, Handler: h.createTemplate},
@@ -206,6 +221,10 @@ func adminRoutes(h *handlers) []rest.Route {
 		{ID: "PA-ADM-03", Method: "GET", Pattern: "/admin/applications/detail", Allow: admin, Handler: h.getApplication},
 		{ID: "PA-ADM-04", Method: "POST", Pattern: "/admin/applications/roles", Allow: admin, Handler: h.addRoles},
 		{ID: "PA-ADM-05", Method: "DELETE", Pattern: "/admin/applications/roles", Allow: admin, Handler: h.removeRoles},
+		{ID: "PA-X-16", Method: "GET", Pattern: "/admin/applications/{appId}/versions", Allow: admin, Handler: h.listVersions},
+		{ID: "PA-X-17", Method: "POST", Pattern: "/admin/applications/{appId}/versions", Allow: admin, Handler: h.createVersion},
+		{ID: "PA-X-18", Method: "PUT", Pattern: "/admin/applications/{appId}/versions/{version}", Allow: admin, Handler: h.changeVersion},
+		{ID: "PA-X-19", Method: "POST", Pattern: "/admin/applications/{appId}/master-key", Allow: admin, Handler: h.rotateMaster},
 	}
 	if h.users != nil {
 		routes = append(routes, []rest.Route{
@@ -225,8 +244,14 @@ func deviceRoutes(h *handlers) []rest.Route {
 		{ID: "PA-V3-ACTIVATION-RENAME", Method: "POST", Pattern: "/pa/v3/activation/rename", Allow: public, Handler: h.renameDevice},
 		{ID: "PA-V3-KEYSTORE-CREATE", Method: "POST", Pattern: "/pa/v3/keystore/create", Allow: public, Handler: h.temporaryKey},
 		{ID: "PA-V3-VAULT-UNLOCK", Method: "POST", Pattern: "/pa/v3/vault/unlock", Allow: public, Handler: h.unlockVault},
-		{ID: "PA-V3-SIGNATURE-VALIDATE", Method: "POST", Pattern: "/pa/v3/signature/validate", Allow: public, Handler: h.validateSignature},
 		{ID: "PA-V3-STATUS", Method: "POST", Pattern: "/pa/v3/status", Allow: public, Handler: h.serverStatus},
+	}
+	for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodPut, http.MethodDelete} {
+		id := "PA-V3-SIGNATURE-VALIDATE"
+		if method != http.MethodPost {
+			id += "-" + method
+		}
+		routes = append(routes, rest.Route{ID: id, Method: method, Pattern: "/pa/v3/signature/validate", Allow: public, Handler: h.validateSignature(method)})
 	}
 	if h.tokens != nil {
 		routes = append(routes, []rest.Route{
@@ -253,7 +278,15 @@ func mobileRoutes(h *handlers) []rest.Route {
 		}
 	}
 	if h.tokens != nil && h.push != nil {
-		routes = append(routes, rest.Route{ID: "PA-MOBILE-PUSH", Method: "POST", Pattern: "/api/push/device/register", Allow: public, Handler: h.registerPush})
+		routes = append(routes, []rest.Route{
+			{ID: "PA-MOBILE-PUSH", Method: "POST", Pattern: "/api/push/device/register", Allow: public, Handler: h.registerPush},
+			{ID: "PA-MOBILE-PUSH-TOKEN", Method: "POST", Pattern: "/api/push/device/register/token", Allow: public, Handler: h.registerPushByToken},
+			{ID: "PA-MOBILE-INBOX-COUNT", Method: "POST", Pattern: "/api/inbox/count", Allow: public, Handler: h.countInbox},
+			{ID: "PA-MOBILE-INBOX-LIST", Method: "POST", Pattern: "/api/inbox/message/list", Allow: public, Handler: h.listMobileInbox},
+			{ID: "PA-MOBILE-INBOX-DETAIL", Method: "POST", Pattern: "/api/inbox/message/detail", Allow: public, Handler: h.detailMobileInbox},
+			{ID: "PA-MOBILE-INBOX-READ", Method: "POST", Pattern: "/api/inbox/message/read", Allow: public, Handler: h.readMobileInbox},
+			{ID: "PA-MOBILE-INBOX-READ-ALL", Method: "POST", Pattern: "/api/inbox/message/read-all", Allow: public, Handler: h.readAllMobileInbox},
+		}...)
 	}
 	return routes
 }

@@ -13,10 +13,17 @@ import (
 )
 
 // templateBody has the proximity check beside what the contract has, under the
-// name of the public server.
+// name of the public server, and the labels of the form in each language.
 type templateBody struct {
 	spec.OperationTemplate
-	Proximity bool `json:"proximityCheckEnabled,omitzero"`
+	Texts     map[string]templateText `json:"texts,omitempty"`
+	Proximity bool                    `json:"proximityCheckEnabled,omitzero"`
+}
+
+type templateText struct {
+	Title   string            `json:"title"`
+	Message string            `json:"message"`
+	Labels  map[string]string `json:"labels,omitempty"` // by the id of the attribute, "operation.amount"
 }
 
 // createTemplate is PA-X-06.
@@ -90,8 +97,8 @@ func (b templateBody) template() (operation.Template, error) {
 		}
 		tpl.Types = append(tpl.Types, f)
 	}
-	for language, words := range value(b.Texts, nil) {
-		tpl.Texts[language] = operation.Text{Title: words.Title, Message: words.Message}
+	for language, words := range b.Texts {
+		tpl.Texts[language] = operation.Text(words)
 	}
 	return tpl, c.Err()
 }
@@ -106,14 +113,9 @@ func templateOf(t operation.Template) templateBody {
 	for _, f := range t.Types {
 		b.SignatureType = append(b.SignatureType, spec.SignatureType(strings.ToUpper(f.String())))
 	}
-	type words = struct {
-		Message string `json:"message"`
-		Title   string `json:"title"`
-	}
-	texts := make(map[string]words, len(t.Texts))
+	b.Texts = make(map[string]templateText, len(t.Texts))
 	for language, w := range t.Texts {
-		texts[language] = words{Message: w.Message, Title: w.Title}
+		b.Texts[language] = templateText(w)
 	}
-	b.Texts = &texts
 	return b
 }

@@ -219,6 +219,26 @@ func (w *world) template(name string) {
 	require.Equal(w.tb, 200, a.status, "%s", a.body)
 }
 
+// callback registers one of alpha's APP and returns its id.
+func (w *world) callback(name string) string {
+	w.tb.Helper()
+	var made struct {
+		ID string `json:"id"`
+	}
+	w.call("PA-X-05", w.shop, `{"name":"`+name+`","type":"OPERATION_STATUS_CHANGE","callbackUrl":"https://bank.example/cb"}`, "APP").into(w.tb, &made)
+	return made.ID
+}
+
+// tokenHeader is a valid token header, good once.
+func (w *world) tokenHeader(d *powerauth.Device) string {
+	w.tb.Helper()
+	held, err := d.CreateToken(w.tb.Context(), signature.Possession)
+	require.NoError(w.tb, err)
+	header, err := d.TokenHeader(held)
+	require.NoError(w.tb, err)
+	return header
+}
+
 type operated struct {
 	OperationID string `json:"operationId"`
 	Status      string `json:"status"`

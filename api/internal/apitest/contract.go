@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -22,14 +23,40 @@ type Contract struct {
 	doc *openapi3.T
 }
 
-// LoadContract reads internal/spec/openapi.yaml of the dialect under test. The
+// LoadContract reads internal/spec/openapi.yaml of the dialect under test, and adds
+// the operations of extensions.yaml beside it, if there is one. The
 // document is not compiled as a whole: one pattern of it has a look-behind, which
 // no Go expression can express; patterns that a test reaches are compiled then.
 func LoadContract(tb testing.TB) *Contract {
 	tb.Helper()
 	doc, err := openapi3.NewLoader().LoadFromFile(filepath.Join("internal", "spec", "openapi.yaml"))
 	require.NoError(tb, err)
-	return &Contract{tb, doc}
+	c := &Contract{tb, doc}
+	ours := filepath.Join("internal", "spec", "extensions.yaml")
+	if _, err := os.Stat(ours); err == nil {
+		c.extend(ours)
+	}
+	return c
+}
+
+// extend adds the operations of another document, which may refer to this one.
+func (c *Contract) extend(file string) {
+	c.tb.Helper()
+	loader := openapi3.NewLoader()
+	loader.IsExternalRefsAllowed = true
+	more, err := loader.LoadFromFile(file)
+	require.NoError(c.tb, err)
+	for path, item := range more.Paths.Map() {
+		have := c.doc.Paths.Value(path)
+		if have == nil {
+			c.doc.Paths.Set(path, item)
+			continue
+		}
+		for method, op := range item.Operations() {
+			require.Nil(c.tb, have.GetOperation(method), "%s: %s %s stands in the contract already", file, method, path)
+			have.SetOperation(method, op)
+		}
+	}
 }
 
 // Operations lists the contract's operations whose id starts with a prefix.
@@ -43,6 +70,32 @@ func (c *Contract) Operations(prefixes ...string) []Operation {
 		}
 	}
 	return ops
+}
+
+// ErrorCodes lists the codes that a schema of errors knows, responseObject.code.
+func (c *Contract) ErrorCodes(schema string) (codes []string) {
+	c.tb.Helper()
+	object := c.doc.Components.Schemas[schema].Value.Properties["responseObject"].Value
+	for _, v := range object.Properties["code"].Value.Enum {
+		codes = append(codes, fmt.Sprint(v))
+	}
+	require.NotEmpty(c.tb, codes)
+	return codes
+}
+
+var listed = regexp.MustCompile(`Codes: ([A-Z0-9_, \n]+)`)
+
+// Codes lists the business errors that the contract documents for an operation, in
+// the description of its 400 answer.
+func (c *Contract) Codes(op Operation) []string {
+	c.tb.Helper()
+	r := c.doc.Paths.Value(op.Path).GetOperation(op.Method).Responses.Value("400")
+	if r == nil {
+		return nil
+	}
+	m := listed.FindStringSubmatch(*r.Value.Description)
+	require.NotNil(c.tb, m, op.ID)
+	return strings.FieldsFunc(m[1], func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })
 }
 
 // input is what openapi3filter wants to know about a request of an operation.

@@ -31,8 +31,8 @@ func (r *Request) read() error {
 }
 
 // Decode reads the body, a JSON object, into a T. Null members are refused except
-// the top-level ones named nullable. Errors: ErrRequest with violations,
-// ErrMediaType.
+// the top-level ones named nullable; "extras.*" names whatever stands in extras.
+// Errors: ErrRequest with violations, ErrMediaType.
 func Decode[T any](r *Request, nullable ...string) (T, error) {
 	var v T
 	if len(r.body) == 0 {
@@ -145,7 +145,7 @@ func checkTokens(b []byte, nulls bool, nullable []string) error {
 		}
 		switch tok.Kind() {
 		case 'n':
-			if name := field(dec.StackPointer()); nulls && !slices.Contains(nullable, name) {
+			if name := field(dec.StackPointer()); nulls && !slices.ContainsFunc(nullable, func(n string) bool { return names(n, name) }) {
 				return violation(name, "must not be null")
 			}
 		case '"':
@@ -154,6 +154,14 @@ func checkTokens(b []byte, nulls bool, nullable []string) error {
 			}
 		}
 	}
+}
+
+// names reports whether a nullable is the member.
+func names(nullable, member string) bool {
+	if inside, ok := strings.CutSuffix(nullable, "*"); ok {
+		return strings.HasPrefix(member, inside)
+	}
+	return nullable == member
 }
 
 // decodeError says where and what, never the value: it may be a secret.

@@ -127,3 +127,28 @@ func FuzzAuthorization(f *testing.F) {
 		}
 	})
 }
+
+func TestNullsInFreeData(t *testing.T) {
+	t.Parallel()
+	type free struct {
+		Extras map[string]any `json:"extras"`
+		Text   *string        `json:"text"`
+	}
+	for body, want := range map[string]string{
+		`{"extras":{"a":null,"b":[null,{"c":null}]}}`: "",
+		`{"extras":null}`:                      "extras",
+		`{"extras":{"a":null},"text":null}`:    "text",
+		`{"extras.a":null}`:                    "extras.a",
+		`{"extras":{"a":null},"extrasb":null}`: "extrasb",
+	} {
+		hr := httptest.NewRequest(http.MethodPost, "/", nil)
+		hr.Header.Set("Content-Type", "application/json")
+		_, err := Decode[free](&Request{http: hr, body: []byte(body)}, "extras.*")
+		if want == "" {
+			require.NoError(t, err, body)
+			continue
+		}
+		require.ErrorIs(t, err, ErrRequest, body)
+		require.Equal(t, want, fault.Of(err).Violations[0].Field, body)
+	}
+}
