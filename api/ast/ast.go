@@ -22,6 +22,9 @@ type Signers interface {
 	Signer(ctx context.Context, t tenant.ID, spec string) (ca.Signer, error)
 	ListSigners(ctx context.Context, t tenant.ID, p ca.Page) ([]ca.Signer, int, error)
 	Chain(ctx context.Context, t tenant.ID, spec string) ([][]byte, error)
+	DeleteSigner(ctx context.Context, t tenant.ID, r ca.DeleteSigner) error
+	RenewSigner(ctx context.Context, t tenant.ID, r ca.RenewSigner) (ca.Signer, error)
+	RevokeSigner(ctx context.Context, t tenant.ID, r ca.RevokeSigner) error
 	ListCertificates(ctx context.Context, t tenant.ID, p ca.Page) ([]ca.CertificateInfo, int, error)
 	CertificateInfo(ctx context.Context, t tenant.ID, ref string) (ca.CertificateInfo, error)
 	SignWithCurrent(ctx context.Context, t tenant.ID, s ca.Statement) (string, error)
@@ -80,10 +83,15 @@ func routes(h *handlers) []rest.Route {
 	return []rest.Route{
 		{ID: "CA-01", Method: "GET", Pattern: "/v1/tenants/{tenantId}/signers", Allow: read, Handler: h.getSignerV1},
 		{ID: "CA-02", Method: "POST", Pattern: "/v1/tenants/{tenantId}/signers", Allow: write, Handler: h.createSignerV1},
+		{ID: "CA-03", Method: "POST", Pattern: "/v1/tenants/{tenantId}/signers/reissue", Allow: write, Handler: h.reissueSignerV1},
+		{ID: "CA-04", Method: "DELETE", Pattern: "/v1/tenants/{tenantId}/signers", Allow: write, Handler: h.deleteSignerV1},
 		{ID: "CA-05", Method: "GET", Pattern: "/v2/tenants/{tenant}/signers", Allow: read, Handler: h.listSigners},
 		{ID: "CA-06", Method: "POST", Pattern: "/v2/tenants/{tenant}/signers", Allow: write, Handler: h.createSigner},
 		{ID: "CA-07", Method: "GET", Pattern: "/v2/tenants/{tenant}/signers/{signerSpec}", Allow: readOrClient, Handler: h.getSigner},
+		{ID: "CA-08", Method: "DELETE", Pattern: "/v2/tenants/{tenant}/signers/{signerSpec}", Allow: write, Handler: h.deleteSigner},
 		{ID: "CA-09", Method: "GET", Pattern: "/v2/tenants/{tenant}/signers/{signerSpec}/chain", Allow: readOrClient, Handler: h.getSignerChain},
+		{ID: "CA-10", Method: "POST", Pattern: "/v2/tenants/{tenant}/signers/{signerSpec}/renew", Allow: write, Handler: h.renewSigner},
+		{ID: "CA-11", Method: "POST", Pattern: "/v2/tenants/{tenant}/signers/{signerSpec}/revoke", Allow: write, Handler: h.revokeSigner},
 		{ID: "CA-12", Method: "GET", Pattern: "/v1/tenants/{tenantId}/certificates/admin", Allow: read, Handler: h.listCertificates},
 		{ID: "CA-13", Method: "GET", Pattern: "/v1/tenants/{tenantId}/certificates/admin/{certRef}", Allow: read, Handler: h.getCertificate},
 		{ID: "CA-14", Method: "POST", Pattern: "/v1/tenants/{tenantId}/sdkconfig", Allow: write, Handler: h.createSDKConfig, MaxBody: maxSDKConfigBody},

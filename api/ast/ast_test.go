@@ -235,10 +235,15 @@ func TestRoutesByRoleAndTenant(t *testing.T) {
 	}{
 		"CA-01": {200, read, "", nil},
 		"CA-02": {201, write, `{"name":"v1"}`, nil},
+		"CA-03": {202, write, `{"ignoreNotIssued":true}`, nil},
+		"CA-04": {204, write, "", nil}, // the one that CA-02 made
 		"CA-05": {200, read, "", nil},
 		"CA-06": {201, write, "", nil},
 		"CA-07": {200, both, "", []string{"current"}},
+		"CA-08": {404, write, "", []string{ulid.Make().String()}},
 		"CA-09": {200, both, "", []string{"current"}},
+		"CA-10": {202, write, "", []string{"current"}},
+		"CA-11": {404, write, "", []string{ulid.Make().String()}},
 		"CA-12": {200, read, "", nil},
 		"CA-13": {404, read, "", []string{ulid.Make().String()}},
 		"CA-14": {200, write, config, nil},
@@ -273,10 +278,10 @@ func TestRoutesByRoleAndTenant(t *testing.T) {
 		require.Equal(t, e.ok, w.call(r.ID, w.betaWriter, "beta", e.body, e.tail...).Code, "%s in its own tenant", r.ID)
 	}
 	// An id of another tenant is as good as none.
-	for _, id := range []string{"CA-07", "CA-09", "CA-13"} {
-		theirs := w.call(id, w.reader, "alpha", "", foreign.ID)
-		require.Equal(t, 404, theirs.Code)
-		require.Equal(t, w.call(id, w.reader, "alpha", "", ulid.Make().String()).Body.String(), theirs.Body.String())
+	for id, token := range map[string]string{"CA-07": w.reader, "CA-08": w.writer, "CA-09": w.reader, "CA-10": w.writer, "CA-11": w.writer, "CA-13": w.reader} {
+		theirs := w.call(id, token, "alpha", "", foreign.ID)
+		require.Equal(t, 404, theirs.Code, id)
+		require.Equal(t, w.call(id, token, "alpha", "", ulid.Make().String()).Body.String(), theirs.Body.String())
 	}
 }
 
