@@ -212,7 +212,6 @@ func (row *record) approve(d Device, f signature.Factor) (standing, act) {
 func (row *record) fail(d Device, reason string) (standing, act) {
 	n := row.standing
 	n.additional = d.decided(row)
-	n.attempt = nil
 	n.failures++
 	if n.failures >= row.max {
 		n.state = StateFailed

@@ -36,8 +36,9 @@
 //     seconds, and knows by the mark if one of its tries was stored after all;
 //   - given up, or the process died: the signature is used, the operation still
 //     PENDING. The same OTP again finds its mark and is ErrUndecided: it is
-//     neither called wrong, which would be a lie, nor counted. A new QR code and
-//     OTP decide; an OTP that was right is never answered as wrong.
+//     neither called wrong, which would be a lie, nor counted, whatever other OTPs
+//     were tried in between. A new QR code and OTP decide; an OTP that was right
+//     is never answered as wrong.
 //
 // The nonce of a QR code is not kept: the caller brings it back, the signature
 // covers it, and the registration's counter is what stops a second use.

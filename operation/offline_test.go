@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -341,11 +342,50 @@ func TestPAOP05_ALostOutcomeIsUndecided(t *testing.T) {
 		require.ErrorIs(t, err, operation.ErrUndecided)
 	}
 	require.Equal(t, op, w.get(alpha, op.ID))
+
+	// Another OTP that is tried in between, and is wrong, does not wipe the mark.
+	v, err := w.ops.OfflineOTP(ctx, alpha, p.otp(op, qr, "00000000-00000000"))
+	require.NoError(t, err)
+	require.False(t, v.Valid)
+	_, err = w.ops.OfflineOTP(ctx, alpha, p.otp(op, qr, digits))
+	require.ErrorIs(t, err, operation.ErrUndecided)
+
 	qr = p.qr(op)
-	v, err := w.ops.OfflineOTP(ctx, alpha, p.otp(op, qr, p.scan(qr, signature.PossessionKnowledge)))
+	v, err = w.ops.OfflineOTP(ctx, alpha, p.otp(op, qr, p.scan(qr, signature.PossessionKnowledge)))
 	require.NoError(t, err)
 	require.True(t, v.Valid)
 	require.Equal(t, 5, v.RemainingAttempts, "the retries were not counted")
+}
+
+// Checks that were all cut short are bounded, and the bound counts nothing.
+func TestPAOP05_OpenChecksAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.template(alpha, payment())
+	p := w.active(alpha, "APP", "petr")
+	op := w.create(alpha, "petr")
+	qr := p.qr(op)
+	db := &flaky{Pool: w.db}
+	db.begin.Store(1000)
+	l := w.node(func(c *operation.Config) {
+		c.DB, c.Devices = db, noVerdict{w.devices}
+	})
+	for i := range 9 {
+		_, err := l.OfflineOTP(t.Context(), alpha, p.otp(op, qr, fmt.Sprintf("00000000-%08d", i)))
+		if i < 8 {
+			require.ErrorIs(t, err, fault.ErrUnavailable)
+		} else {
+			require.ErrorIs(t, err, operation.ErrUndecided)
+		}
+	}
+	require.Equal(t, op, w.get(alpha, op.ID))
+}
+
+// noVerdict is an outage in the middle of a check.
+type noVerdict struct{ *registration.Registrar }
+
+func (noVerdict) VerifyOffline(context.Context, tenant.ID, registration.OfflineRequest) (registration.Verdict, error) {
+	return registration.Verdict{}, fault.ErrUnavailable
 }
 
 // devices lets a test act between the two writes.

@@ -1,7 +1,6 @@
 package operation
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -95,7 +94,7 @@ type otpCheck struct {
 	data   [][]byte // what the device may have signed
 	digits string   // XXXXXXXX-XXXXXXXX
 	actor  string
-	mark   []byte // in the row while the outcome is open
+	mark   []byte // among the row's while the outcome is open
 }
 
 // decider is the registration if it belongs to the operation, in any state.
@@ -113,15 +112,16 @@ func (l *Ledger) begin(ctx context.Context, c *otpCheck) (won bool, err error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s|%s|%s|%x", c.row.id, c.device.ID, c.digits, c.nonce)
 	c.mark = h.Sum(nil)
-	if bytes.Equal(c.row.attempt, c.mark) {
+	if c.row.attempt.has(c.mark) || c.row.attempt.full() {
 		return false, ErrUndecided
 	}
-	tag, err := l.db.Exec(ctx, sqlAttempt, c.row.tenant.String(), c.row.id, c.row.revision, c.mark)
+	open := c.row.attempt.with(c.mark)
+	tag, err := l.db.Exec(ctx, sqlAttempt, c.row.tenant.String(), c.row.id, c.row.revision, open)
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", fault.ErrUnavailable, err)
 	}
 	c.row.revision++
-	c.row.attempt = c.mark
+	c.row.attempt = open
 	return tag.RowsAffected() == 1, nil
 }
 
@@ -231,7 +231,7 @@ func (l *Ledger) settle(ctx context.Context, c *otpCheck, v registration.Verdict
 // settled reports whether there is nothing left to store: an earlier try was
 // stored after all, or the operation ended by another hand.
 func (c *otpCheck) settled(row *record, unknown bool, reason string) (s State, done bool, err error) {
-	ours := bytes.Equal(row.attempt, c.mark)
+	ours := row.attempt.has(c.mark)
 	switch {
 	case reason == "" && row.state == StateApproved && ours: // an approval keeps the mark
 		return row.state, true, nil
@@ -252,12 +252,12 @@ func (c *otpCheck) next(row *record, v registration.Verdict, reason string) (sta
 	switch {
 	case reason == "":
 		n, what = row.approve(d, v.Factors)
-		n.attempt = c.mark
 	case v.Judged:
 		n, what = row.fail(d, reason)
+		n.attempt = row.attempt.without(c.mark)
 	default: // blocked or removed since it was read: nothing was judged
 		n = row.standing
-		n.attempt = nil
+		n.attempt = row.attempt.without(c.mark)
 		what = act{action: "approve", outcome: "registration_" + strings.ToLower(string(v.Status)), app: d.App}
 	}
 	what.actor = c.actor

@@ -50,7 +50,7 @@ type standing struct {
 	reason     string
 	additional map[string]string
 	failures   int64
-	attempt    []byte // mark of the offline OTP whose check was begun last; nil: none, or it was settled
+	attempt    marks // of the offline OTPs whose checks have no known outcome; nil: none
 }
 
 func (row *record) scan(s pgx.Row) error {
