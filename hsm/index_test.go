@@ -1,6 +1,9 @@
 package hsm_test
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	p11 "github.com/miekg/pkcs11"
@@ -153,4 +156,41 @@ func TestTwoNodes(t *testing.T) {
 	s2, err = two.Signer(t.Context(), signerRef)
 	require.NoError(t, err)
 	require.NoError(t, signOnce(t.Context(), s2, "x"))
+}
+
+// SoftHSM makes a file for a new object before it fills it. A process that is
+// killed in between must not keep the others from opening the token.
+func TestOpenPassesOverAHalfWrittenObject(t *testing.T) {
+	t.Parallel()
+	soft := softhsmtest.Create(t)
+	ref := hsm.Ref{Tenant: "alpha", Role: hsm.RoleSigner, Name: "signer"}
+	first := softhsmtest.Open(t, soft.HSM())
+	_, err := first.Generate(t.Context(), ref, hsm.P256, [16]byte{1})
+	require.NoError(t, err)
+	folders, err := filepath.Glob(filepath.Join(soft.Dir, "tokens", "*"))
+	require.NoError(t, err)
+	require.Len(t, folders, 1)
+	generation := make([]byte, 8) // and no attribute
+	name := filepath.Join(folders[0], "11111111-2222-3333-4444-555555555555.object")
+	require.NoError(t, os.WriteFile(name, generation, 0o600))
+	keys, err := first.Keys(t.Context(), nil)
+	require.NoError(t, err)
+	require.Len(t, keys, 1)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestOpenHalfWrittenChild$")
+	cmd.Env = append(os.Environ(), "HSM_CHILD_TOKEN="+soft.Dir)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+// TestOpenHalfWrittenChild is another process, which reads the folder anew.
+func TestOpenHalfWrittenChild(t *testing.T) {
+	dir := os.Getenv("HSM_CHILD_TOKEN")
+	if dir == "" {
+		return
+	}
+	soft, err := softhsm.Load(dir)
+	require.NoError(t, err)
+	keys, err := softhsmtest.Open(t, soft.HSM()).Keys(t.Context(), nil)
+	require.NoError(t, err)
+	require.Len(t, keys, 1)
 }

@@ -67,12 +67,15 @@ func (t *Token) objects(s p11.SessionHandle, template []*p11.Attribute) ([]objec
 }
 
 // read describes one object; nil when it is not a key of ours. An object that
-// vanished since the search (another node destroyed it) is not an error, and the
-// one error after which a session is used on: reading starts no operation.
+// vanished since the search (another node destroyed it) is not an error, nor is
+// one without class or type, which a process that is killed while SoftHSM writes a
+// file leaves behind: one such file must not keep every node from starting. After
+// these errors only is a session used on: reading starts no operation.
 func (t *Token) read(s p11.SessionHandle, h p11.ObjectHandle) (*object, error) {
 	head, err := t.attributes(s, h, p11.CKA_CLASS, p11.CKA_LABEL)
 	if err != nil {
-		if rv, ok := err.(p11.Error); ok && (rv == p11.CKR_OBJECT_HANDLE_INVALID || rv == p11.CKR_ATTRIBUTE_TYPE_INVALID) {
+		switch err {
+		case p11.Error(p11.CKR_OBJECT_HANDLE_INVALID), p11.Error(p11.CKR_ATTRIBUTE_TYPE_INVALID), p11.Error(p11.CKR_ATTRIBUTE_VALUE_INVALID):
 			return nil, t.loggedIn(s)
 		}
 		return nil, err
