@@ -175,6 +175,7 @@ func TestCrashAtRandom(t *testing.T) {
 		b.expire(t) // for the reconciler in the next process
 		if i%25 == 24 {
 			b.check(t)
+			t.Log(i+1, "kills")
 		}
 	}
 	b.check(t)
