@@ -25,6 +25,8 @@ type Signers interface {
 	DeleteSigner(ctx context.Context, t tenant.ID, r ca.DeleteSigner) error
 	RenewSigner(ctx context.Context, t tenant.ID, r ca.RenewSigner) (ca.Signer, error)
 	RevokeSigner(ctx context.Context, t tenant.ID, r ca.RevokeSigner) error
+	Issue(ctx context.Context, t tenant.ID, r ca.IssueRequest) (ca.Certificate, error)
+	RevokeCertificate(ctx context.Context, t tenant.ID, r ca.RevokeCertificate) error
 	ListCertificates(ctx context.Context, t tenant.ID, p ca.Page) ([]ca.CertificateInfo, int, error)
 	CertificateInfo(ctx context.Context, t tenant.ID, ref string) (ca.CertificateInfo, error)
 	SignWithCurrent(ctx context.Context, t tenant.ID, s ca.Statement) (string, error)
@@ -95,6 +97,8 @@ func routes(h *handlers) []rest.Route {
 		{ID: "CA-12", Method: "GET", Pattern: "/v1/tenants/{tenantId}/certificates/admin", Allow: read, Handler: h.listCertificates},
 		{ID: "CA-13", Method: "GET", Pattern: "/v1/tenants/{tenantId}/certificates/admin/{certRef}", Allow: read, Handler: h.getCertificate},
 		{ID: "CA-14", Method: "POST", Pattern: "/v1/tenants/{tenantId}/sdkconfig", Allow: write, Handler: h.createSDKConfig, MaxBody: maxSDKConfigBody},
+		{ID: "CA-X-01", Method: "POST", Pattern: "/v1/tenants/{tenantId}/certificates/admin", Allow: write, Handler: h.issueCertificate},
+		{ID: "CA-X-02", Method: "POST", Pattern: "/v1/tenants/{tenantId}/certificates/admin/{certRef}/revoke", Allow: write, Handler: h.revokeCertificate},
 	}
 }
 

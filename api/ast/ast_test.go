@@ -247,6 +247,9 @@ func TestRoutesByRoleAndTenant(t *testing.T) {
 		"CA-12": {200, read, "", nil},
 		"CA-13": {404, read, "", []string{ulid.Make().String()}},
 		"CA-14": {200, write, config, nil},
+
+		"CA-X-01": {201, write, order(t), nil},
+		"CA-X-02": {404, write, "", []string{ulid.Make().String()}},
 	}
 	tokens := map[string]string{
 		"reader": w.reader, "writer": w.writer, "client": w.client,
@@ -278,7 +281,7 @@ func TestRoutesByRoleAndTenant(t *testing.T) {
 		require.Equal(t, e.ok, w.call(r.ID, w.betaWriter, "beta", e.body, e.tail...).Code, "%s in its own tenant", r.ID)
 	}
 	// An id of another tenant is as good as none.
-	for id, token := range map[string]string{"CA-07": w.reader, "CA-08": w.writer, "CA-09": w.reader, "CA-10": w.writer, "CA-11": w.writer, "CA-13": w.reader} {
+	for id, token := range map[string]string{"CA-07": w.reader, "CA-08": w.writer, "CA-09": w.reader, "CA-10": w.writer, "CA-11": w.writer, "CA-X-02": w.writer, "CA-13": w.reader} {
 		theirs := w.call(id, token, "alpha", "", foreign.ID)
 		require.Equal(t, 404, theirs.Code, id)
 		require.Equal(t, w.call(id, token, "alpha", "", ulid.Make().String()).Body.String(), theirs.Body.String())
