@@ -19,16 +19,17 @@ import (
 // default; an unknown field refuses to start. Secrets are named, not written:
 // they come from a file or a file descriptor.
 type Config struct {
-	ServiceURL string         `yaml:"service_url"` // where phones find the service, told with an application; empty: the REST listener
-	Listen     ListenConfig   `yaml:"listen"`
-	TLS        *TLSConfig     `yaml:"tls"` // may be left out only when all listeners are on loopback
-	Database   DatabaseConfig `yaml:"database"`
-	HSM        HSMConfig      `yaml:"hsm"`
-	CA         CAConfig       `yaml:"ca"`
-	Tenants    []TenantConfig `yaml:"tenants"` // at least one
-	Push       PushConfig     `yaml:"push"`
-	Callbacks  CallbackConfig `yaml:"callbacks"`
-	Log        LogConfig      `yaml:"log"`
+	ServiceURL string          `yaml:"service_url"` // where phones find the service, told with an application; empty: the REST listener
+	Listen     ListenConfig    `yaml:"listen"`
+	TLS        *TLSConfig      `yaml:"tls"` // may be left out only when all listeners are on loopback
+	Database   DatabaseConfig  `yaml:"database"`
+	HSM        HSMConfig       `yaml:"hsm"`
+	CA         CAConfig        `yaml:"ca"`
+	Tenants    []TenantConfig  `yaml:"tenants"` // at least one
+	Push       PushConfig      `yaml:"push"`
+	Callbacks  CallbackConfig  `yaml:"callbacks"`
+	PowerAuth  PowerAuthConfig `yaml:"powerauth"`
+	Log        LogConfig       `yaml:"log"`
 }
 
 // ListenConfig names the addresses, each host:port.
@@ -36,6 +37,8 @@ type ListenConfig struct {
 	REST string `yaml:"rest"` // REST of both dialects and the device endpoints
 	GRPC string `yaml:"grpc"` // gRPC signet.v1
 	Ops  string `yaml:"ops"`  // /livez /readyz /metrics; empty = beside REST
+
+	TrustedProxies []string `yaml:"trusted_proxies"` // prefixes whose X-Forwarded-For is believed; empty = none
 }
 
 // TLSConfig applies to both API listeners.
@@ -88,6 +91,29 @@ type PushConfig struct {
 type CallbackConfig struct {
 	Allow     []string `yaml:"allow"`      // prefixes that are not public and may be called all the same, e.g. 10.1.0.0/16
 	AllowHTTP bool     `yaml:"allow_http"` // endpoints without TLS; for development
+}
+
+// PowerAuthConfig is what only PowerAuth phones need.
+type PowerAuthConfig struct {
+	CustomActivation CustomActivationConfig `yaml:"custom_activation"`
+}
+
+// CustomActivationConfig names services of a bank that say who activates, for
+// activations of type CUSTOM; an application without one takes codes only.
+type CustomActivationConfig struct {
+	Endpoints []IdentityConfig `yaml:"endpoints"`
+	Allow     []string         `yaml:"allow"`      // prefixes that are not public and may be called all the same, e.g. 10.1.0.0/16
+	AllowHTTP bool             `yaml:"allow_http"` // endpoints without TLS; for development
+	Timeout   conf.Duration    `yaml:"timeout"`    // of one call; 0 = 5s
+}
+
+// IdentityConfig is the service of one application.
+type IdentityConfig struct {
+	Tenant string            `yaml:"tenant"`
+	App    string            `yaml:"app"`
+	URL    string            `yaml:"url"`    // https
+	Secret conf.SecretSource `yaml:"secret"` // "whsec_" and Base64 of 24 to 64 bytes; signs our requests
+	Commit bool              `yaml:"commit"` // its registrations are ACTIVE at once; else they wait for their commit
 }
 
 // LogConfig is how to log, to standard error.
@@ -213,10 +239,34 @@ func (c *Config) Validate() error {
 			bad("%s: exactly one of jwks_file and jwks_url is needed", at)
 		}
 	}
-	for i, s := range c.Callbacks.Allow {
-		if _, err := netip.ParsePrefix(s); err != nil {
-			bad("callbacks.allow[%d]: %q is not a prefix such as 10.1.0.0/16", i, s)
+	for _, l := range []struct {
+		name string
+		list []string
+	}{
+		{"listen.trusted_proxies", c.Listen.TrustedProxies},
+		{"callbacks.allow", c.Callbacks.Allow},
+		{"powerauth.custom_activation.allow", c.PowerAuth.CustomActivation.Allow},
+	} {
+		for i, s := range l.list {
+			if _, err := netip.ParsePrefix(s); err != nil {
+				bad("%s[%d]: %q is not a prefix such as 10.1.0.0/16", l.name, i, s)
+			}
 		}
+	}
+	for i, e := range c.PowerAuth.CustomActivation.Endpoints {
+		at := fmt.Sprintf("powerauth.custom_activation.endpoints[%d]", i)
+		if !seen["id "+e.Tenant] {
+			bad("%s.tenant: %q is none of the tenants", at, e.Tenant)
+		}
+		if e.App == "" || e.URL == "" {
+			bad("%s: app and url are needed", at)
+		}
+		if err := e.Secret.Validate(); err != nil {
+			bad("%s.secret: %w", at, err)
+		}
+	}
+	if c.PowerAuth.CustomActivation.Timeout < 0 {
+		bad("powerauth.custom_activation.timeout: must not be negative")
 	}
 	if err := (obs.Log{Level: c.Log.Level, Format: c.Log.Format}).Validate(); err != nil {
 		errs = append(errs, err)

@@ -166,8 +166,13 @@ func (n *node) dialects() ([]api.Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	proxies, err := prefixes("listen.trusted_proxies", n.p.cfg.Listen.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
 	pa, err := powerauth.New(powerauth.Config{
-		Registrations: n.d.registrar, Basic: n.d.basic, Applications: n.d.apps, ServiceURL: n.serviceURL(), Users: n.d.basic,
+		TrustedProxies: proxies,
+		Registrations:  n.d.registrar, Basic: n.d.basic, Applications: n.d.apps, ServiceURL: n.serviceURL(), Users: n.d.basic,
 		Audit: n.d.audit, Operations: n.d.ledger, Tokens: n.d.tokens, Push: n.d.pushes, Callbacks: n.d.callbacks,
 		Logger: n.p.log, Metrics: n.p.registry,
 	})

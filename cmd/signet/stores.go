@@ -22,6 +22,7 @@ import (
 	"github.com/signet-hsm/signet/operation"
 	"github.com/signet-hsm/signet/push"
 	"github.com/signet-hsm/signet/registration"
+	"github.com/signet-hsm/signet/registration/identity"
 	"github.com/signet-hsm/signet/tenant"
 	"github.com/signet-hsm/signet/token"
 )
@@ -118,7 +119,8 @@ type domains struct {
 	outbox    *outbox.Outbox
 	pushes    *push.Pusher
 	callbacks *callback.Callbacks
-	record    *push.File // pushes go here instead of to the providers; nil: to the providers
+	identity  *identity.Provider // says who activates without a code
+	record    *push.File         // pushes go here instead of to the providers; nil: to the providers
 	basic     *access.Basic
 	realms    *access.Realms
 }
@@ -155,8 +157,11 @@ func (p *process) openDomains(ctx context.Context, s *stores) (_ *domains, err e
 	if d.outbox, err = outbox.New(outbox.Config{DB: s.pool, Logger: p.log}); err != nil {
 		return nil, err
 	}
+	if d.identity, err = p.openIdentity(ctx); err != nil {
+		return nil, err
+	}
 	if d.registrar, err = registration.New(registration.Config{
-		DB: s.pool, Apps: d.apps, Envelope: d.keyring, Audit: d.audit, Outbox: d.outbox, Logger: p.log, Metrics: p.registry,
+		Custom: d.activationProvider(), DB: s.pool, Apps: d.apps, Envelope: d.keyring, Audit: d.audit, Outbox: d.outbox, Logger: p.log, Metrics: p.registry,
 	}); err != nil {
 		return nil, err
 	}
@@ -202,13 +207,9 @@ func (p *process) openDelivery(d *domains) (err error) {
 	}); err != nil {
 		return err
 	}
-	allow := make([]netip.Prefix, 0, len(p.cfg.Callbacks.Allow))
-	for _, s := range p.cfg.Callbacks.Allow {
-		prefix, err := netip.ParsePrefix(s)
-		if err != nil {
-			return fmt.Errorf("callbacks.allow: %w", err)
-		}
-		allow = append(allow, prefix)
+	allow, err := prefixes("callbacks.allow", p.cfg.Callbacks.Allow)
+	if err != nil {
+		return err
 	}
 	d.callbacks, err = callback.New(callback.Config{
 		DB: d.pool, Envelope: d.keyring, Audit: d.audit, Allow: allow, AllowHTTP: p.cfg.Callbacks.AllowHTTP, Logger: p.log,
@@ -216,10 +217,63 @@ func (p *process) openDelivery(d *domains) (err error) {
 	return err
 }
 
+// openIdentity wires the services that say who activates; nil when there are none.
+func (p *process) openIdentity(ctx context.Context) (*identity.Provider, error) {
+	c := p.cfg.PowerAuth.CustomActivation
+	if len(c.Endpoints) == 0 {
+		return nil, nil
+	}
+	const name = "powerauth.custom_activation"
+	allow, err := prefixes(name+".allow", c.Allow)
+	if err != nil {
+		return nil, err
+	}
+	endpoints := make([]identity.Endpoint, len(c.Endpoints))
+	for i, e := range c.Endpoints {
+		id, err := tenant.Parse(e.Tenant)
+		if err != nil {
+			return nil, fmt.Errorf("%s.endpoints[%d].tenant: %w", name, i, err)
+		}
+		signing, err := e.Secret.Read(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%s.endpoints[%d].secret: %w", name, i, err)
+		}
+		endpoints[i] = identity.Endpoint{Tenant: id, App: e.App, URL: e.URL, Secret: signing, Commit: e.Commit}
+	}
+	provider, err := identity.New(identity.Config{Endpoints: endpoints, Allow: allow, AllowHTTP: c.AllowHTTP, Timeout: c.Timeout.Std()})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return provider, nil
+}
+
+// activationProvider is a nil interface when nobody is configured: a nil pointer in
+// it would be somebody.
+func (d *domains) activationProvider() registration.ActivationProvider {
+	if d.identity == nil {
+		return nil
+	}
+	return d.identity
+}
+
+func prefixes(name string, list []string) ([]netip.Prefix, error) {
+	out := make([]netip.Prefix, len(list))
+	for i, s := range list {
+		var err error
+		if out[i], err = netip.ParsePrefix(s); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return out, nil
+}
+
 // close ends what openDomains opened; the stores have their own.
 func (d *domains) close() {
 	if d.callbacks != nil {
 		d.callbacks.Close()
+	}
+	if d.identity != nil {
+		d.identity.Close()
 	}
 	if d.record != nil {
 		_ = d.record.Close()
