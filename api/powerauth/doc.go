@@ -10,8 +10,8 @@
 // and an outage is 500 ERROR_INTERNAL_API.
 //
 // Devices call /pa/v3/... (the protocol) and /api/... (the mobile token API: what
-// there is to decide, and where pushes go) without credentials of ours: a message
-// is encrypted to a key of ours, signed by the registration, or comes with a
+// there is to decide, where pushes go, and the inbox) without credentials of ours: a
+// message is encrypted to a key of ours, signed by the registration, or comes with a
 // token. Each handler there checks that first. Errors are those of the reference
 // servers, which tell no more than the kind of failure; each dialect has its table.
 //
