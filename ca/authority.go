@@ -51,8 +51,8 @@ type Authority struct {
 	current sync.Map // tenant.ID -> *line
 }
 
-// New checks the configuration against the HSM: the issuer's key must be there
-// and be the key of the issuer's certificate, and the chain must be valid now.
+// New checks the configuration against the HSM: the issuers' keys must be there
+// and be those of their certificates, and the chain must be valid now.
 func New(ctx context.Context, c Config) (*Authority, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -80,11 +80,8 @@ func New(ctx context.Context, c Config) (*Authority, error) {
 	if err := a.loadIssuers(&c); err != nil {
 		return nil, err
 	}
-	if a.issuerKey, err = a.keys.signer(ctx, c.IssuerKey); err != nil {
-		return nil, unusable("issuer key", err)
-	}
-	if !a.issuer.Owns(a.issuerKey.Public()) {
-		return nil, fmt.Errorf("ca: %w: %s is not the key of the issuer's certificate", ErrConfig, c.IssuerKey)
+	if err := a.loadKeys(ctx); err != nil {
+		return nil, err
 	}
 	node, err := a.newID()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -41,11 +42,11 @@ type Config struct {
 	IssuerChain [][]byte
 	// IssuerKey names the issuer's key in the HSM.
 	IssuerKey hsm.Ref
-	// OtherIssuers are chains of issuers that sign nothing here: the one before a
-	// change, until RenewAll has renewed what it signed, and on nodes that are
-	// not restarted yet the one after it. Chains that are not valid now are
-	// left out, with a warning.
-	OtherIssuers [][][]byte
+	// OtherIssuers certify nobody here: the issuer before a change, until what it
+	// signed has expired, on nodes that are not restarted yet the one after it,
+	// and the issuer's own cross-certificates. The same on all nodes. Chains
+	// that are not valid now are left out, with a warning.
+	OtherIssuers []OtherIssuer
 
 	SignerAlgorithm hsm.Algorithm     // of new signers; "" = P-256
 	SignerName      string            // default names are this and "-<generation>"; "" = "signer"
@@ -91,6 +92,17 @@ type Config struct {
 	Metrics prometheus.Registerer // nil = not registered
 }
 
+// OtherIssuer is an issuer CA of this installation beside the one that certifies
+// signers. What it once certified can be revoked, so that its CRL and OCSP have
+// to go on.
+type OtherIssuer struct {
+	Chain [][]byte // as Config.IssuerChain
+	// Key names its key in the HSM, which signs CRLs and the certificate of its
+	// OCSP key and nothing else. Zero: it is not in this token, nothing is signed
+	// for it, and its last CRL is served to its end.
+	Key hsm.Ref
+}
+
 // signerKeys are the keys that signers may have, as the engine names them.
 var signerKeys = map[hsm.Algorithm]struct {
 	algorithm issuance.KeyAlgorithm
@@ -110,6 +122,8 @@ func (c *Config) Validate() error {
 		return bad("the issuer chain must hold the issuer's certificate and its root")
 	case c.IssuerKey.Role != hsm.RoleIssuer:
 		return bad("the issuer key must have the role issuer")
+	case slices.ContainsFunc(c.OtherIssuers, func(o OtherIssuer) bool { return o.Key != (hsm.Ref{}) && o.Key.Role != hsm.RoleIssuer }):
+		return bad("the key of another issuer must have the role issuer")
 	case c.LintEvery < 0 || c.VerifyEvery < 0:
 		return bad("LintEvery and VerifyEvery must not be negative")
 	case c.CRLShards < 0 || c.CRLShards > revocation.MaxShards:

@@ -45,7 +45,7 @@ func TestBadChainOfAnotherIssuerIsLeftOut(t *testing.T) {
 	create(t, a)
 	var log bytes.Buffer
 	node := b.authority(t, func(c *ca.Config) {
-		c.OtherIssuers = [][][]byte{{b.chain[1], b.chain[0]}, nil}
+		c.OtherIssuers = []ca.OtherIssuer{{Chain: [][]byte{b.chain[1], b.chain[0]}}, {}}
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	})
 	require.Equal(t, 2, bytes.Count(log.Bytes(), []byte("level=WARN")))

@@ -7,7 +7,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,12 +32,13 @@ where serial = $1 and issuer_key_id = $2 and status in ('ISSUED', 'REVOKED')`
 )
 
 // Issuers are the CAs of the installation as the publisher of CRLs and OCSP
-// responses sees them: the issuer CA, and every signer that is ACTIVE or
-// RETIRED, of all tenants. It holds them in memory and asks the database only
-// for what has changed. Safe for concurrent use.
+// responses sees them: the issuer CA and the others whose key is in the token,
+// and every signer that is ACTIVE or RETIRED, of all tenants. It holds them in
+// memory and asks the database only for what has changed. Safe for concurrent use.
 type Issuers struct {
-	a          *Authority
-	responders *issuance.Template
+	a            *Authority
+	responders   *issuance.Template
+	installation []*certifier // does not change
 
 	reading chan struct{} // one asks the database at a time, and holds since and asked
 	since   time.Time     // the youngest change that was seen
@@ -55,10 +58,12 @@ type signerID struct {
 
 // certifier is one CA. It does not change.
 type certifier struct {
-	tenant     tenant.ID // System for the installation's issuer
+	tenant     tenant.ID // System for the installation's issuers
+	signer     string    // "" for the installation's issuers
 	generation int
 	authority  *issuance.Authority
 	shards     int
+	key        key // of the installation's issuers; that of a signer is looked up
 }
 
 const (
@@ -83,21 +88,21 @@ func (a *Authority) Issuers() (*Issuers, error) {
 		return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
 	}
 	return &Issuers{
-		a: a, responders: responders, reading: make(chan struct{}, 1),
+		a: a, responders: responders, installation: a.installation(), reading: make(chan struct{}, 1),
 		byKey: map[revocation.KeyID]*certifier{}, keyOf: map[signerID]revocation.KeyID{},
 	}, nil
 }
 
 // Issuers implements revocation.Authority.
 func (s *Issuers) Issuers(ctx context.Context) ([]revocation.Issuer, error) {
-	if err := s.refresh(ctx); err != nil {
+	if _, err := s.refresh(ctx); err != nil {
 		return nil, err
 	}
 	now := s.a.now()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	list := []revocation.Issuer{s.installation().issuer()}
-	for _, c := range s.byKey {
+	var list []revocation.Issuer
+	for c := range s.all() {
 		if c.valid(now) {
 			list = append(list, c.issuer())
 		}
@@ -137,16 +142,22 @@ func (s *Issuers) NotAfter(ctx context.Context, id revocation.KeyID, serial issu
 }
 
 func (s *Issuers) find(ctx context.Context, id revocation.KeyID) (*certifier, error) {
-	if c := s.installation(); c.keyID() == id {
-		return c, nil
-	}
 	c, ok := s.held(id)
-	if !ok {
-		// A stranger's guesses cost one query a second, whatever their number.
-		if err := s.refresh(ctx); err != nil {
+	for began := s.a.now(); !ok; {
+		// A stranger's guesses cost one query a second, whatever their number; a
+		// signer that is new is worth waiting for that one.
+		asked, err := s.refresh(ctx)
+		if err != nil {
 			return nil, err
 		}
-		c, ok = s.held(id)
+		if c, ok = s.held(id); ok || !asked.Before(began) {
+			break
+		}
+		select {
+		case <-time.After(issuersAge):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("ca: read issuers: %w: %w", fault.ErrUnavailable, ctx.Err())
+		}
 	}
 	if !ok || !c.valid(s.a.now()) {
 		return nil, revocation.ErrNoIssuer
@@ -154,7 +165,28 @@ func (s *Issuers) find(ctx context.Context, id revocation.KeyID) (*certifier, er
 	return c, nil
 }
 
+// all yields the installation's issuers and, under mu, the signers.
+func (s *Issuers) all() iter.Seq[*certifier] {
+	return func(yield func(*certifier) bool) {
+		for _, c := range s.installation {
+			if !yield(c) {
+				return
+			}
+		}
+		for _, c := range s.byKey {
+			if !yield(c) {
+				return
+			}
+		}
+	}
+}
+
 func (s *Issuers) held(id revocation.KeyID) (*certifier, bool) {
+	for _, c := range s.installation {
+		if c.keyID() == id {
+			return c, true
+		}
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	c, ok := s.byKey[id]
@@ -171,28 +203,28 @@ type signerRow struct {
 }
 
 // refresh reads the signers that have changed, if the last time is long enough
-// ago.
-func (s *Issuers) refresh(ctx context.Context) error {
+// ago, and returns when they were read.
+func (s *Issuers) refresh(ctx context.Context) (time.Time, error) {
 	select {
 	case s.reading <- struct{}{}:
 		defer func() { <-s.reading }()
 	case <-ctx.Done():
-		return fmt.Errorf("ca: read issuers: %w: %w", fault.ErrUnavailable, ctx.Err())
+		return time.Time{}, fmt.Errorf("ca: read issuers: %w: %w", fault.ErrUnavailable, ctx.Err())
 	}
 	now := s.a.now()
 	if d := now.Sub(s.asked); d >= 0 && d < issuersAge {
-		return nil
+		return s.asked, nil
 	}
 	rows, err := s.a.db.Query(ctx, sqlIssuersSince, s.since.Add(-issuersOverlap))
 	if err != nil {
-		return fmt.Errorf("ca: read issuers: %w", pg.Unavailable(err))
+		return time.Time{}, fmt.Errorf("ca: read issuers: %w", pg.Unavailable(err))
 	}
 	changed, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c signerRow, err error) {
 		err = r.Scan(&c.tenant, &c.id, &c.generation, &c.live, &c.certificate, &c.shards, &c.updated)
 		return c, err
 	})
 	if err != nil {
-		return fmt.Errorf("ca: read issuers: %w", pg.Unavailable(err))
+		return time.Time{}, fmt.Errorf("ca: read issuers: %w", pg.Unavailable(err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,7 +239,7 @@ func (s *Issuers) refresh(ctx context.Context) error {
 		}
 	}
 	s.asked = now
-	return nil
+	return now, nil
 }
 
 func (s *Issuers) drop(id signerID) {
@@ -232,20 +264,29 @@ func (s *Issuers) take(r *signerRow) error {
 	if err != nil {
 		return err
 	}
-	c := &certifier{tenant: t, generation: r.generation, authority: authority, shards: r.shards}
+	c := &certifier{tenant: t, signer: r.id, generation: r.generation, authority: authority, shards: r.shards}
 	s.drop(id)
 	s.byKey[c.keyID()], s.keyOf[id] = c, c.keyID()
 	return nil
 }
 
-func (s *Issuers) installation() *certifier {
-	return &certifier{tenant: tenant.System, authority: s.a.issuer, shards: 1}
+// installation returns the issuers whose key is at hand, each key once: a
+// cross-certificate has the name and key of another, so their CRLs are one.
+func (a *Authority) installation() []*certifier {
+	list := []*certifier{{tenant: tenant.System, authority: a.issuer, shards: issuerShards, key: a.issuerKey}}
+	for _, p := range a.issuers[1:] {
+		c := &certifier{tenant: tenant.System, authority: p.issuer, shards: issuerShards, key: p.key}
+		if p.key != nil && !slices.ContainsFunc(list, func(o *certifier) bool { return o.keyID() == c.keyID() }) {
+			list = append(list, c)
+		}
+	}
+	return list
 }
 
 // key finds the CA's key in the HSM, bound to the request.
 func (s *Issuers) key(ctx context.Context, c *certifier) (crypto.Signer, error) {
-	if c.tenant == tenant.System {
-		return bound{ctx, s.a.issuerKey}, nil
+	if c.key != nil {
+		return bound{ctx, c.key}, nil
 	}
 	k, err := s.a.keys.signer(ctx, signerRef(c.tenant, c.generation))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/ca/revocation"
+	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -21,6 +23,8 @@ import (
 type path struct {
 	issuer *issuance.Authority
 	chain  [][]byte
+	ref    hsm.Ref
+	key    key // nil: not in this token
 }
 
 // line is a signer ready to issue: the line from a key to the root. It does not
@@ -42,14 +46,16 @@ func (a *Authority) loadIssuers(c *Config) error {
 	if err != nil {
 		return fmt.Errorf("ca: %w: issuer chain: %w", ErrConfig, err)
 	}
+	own.ref = c.IssuerKey
 	a.issuer, a.issuers = own.issuer, []path{own}
-	for i, chain := range c.OtherIssuers {
-		p, err := a.loadPath(chain)
+	for i, other := range c.OtherIssuers {
+		p, err := a.loadPath(other.Chain)
 		if err != nil {
 			a.log.LogAttrs(context.Background(), slog.LevelWarn, "ca: the chain of another issuer is left out",
 				slog.Int("index", i), slog.Any("cause", err))
 			continue
 		}
+		p.ref = other.Key
 		a.issuers = append(a.issuers, p)
 	}
 	return nil
@@ -60,7 +66,27 @@ func (a *Authority) loadPath(chain [][]byte) (path, error) {
 		return path{}, err
 	}
 	issuer, err := newAuthority(chain[0])
-	return path{issuer, chain}, err
+	return path{issuer: issuer, chain: chain}, err
+}
+
+// loadKeys finds the issuers' keys in the HSM. One that is named and not there
+// is refused for other issuers too: without it revocations would go unpublished,
+// and nobody would see.
+func (a *Authority) loadKeys(ctx context.Context) (err error) {
+	for i := range a.issuers {
+		p := &a.issuers[i]
+		if p.ref == (hsm.Ref{}) {
+			continue
+		}
+		if p.key, err = a.keys.signer(ctx, p.ref); err != nil {
+			return unusable("issuer key "+p.ref.String(), err)
+		}
+		if !p.issuer.Owns(p.key.Public()) {
+			return fmt.Errorf("ca: %w: %s is not the key of the issuer's certificate", ErrConfig, p.ref)
+		}
+	}
+	a.issuerKey = a.issuers[0].key
+	return nil
 }
 
 // newAuthority is issuance.NewAuthority for a key identifier that tables and
@@ -75,14 +101,24 @@ func newAuthority(der []byte) (*issuance.Authority, error) {
 
 // chainOf joins a signer's certificate and the chain of whoever signed it.
 func (a *Authority) chainOf(authority *issuance.Authority) ([][]byte, error) {
-	cert := authority.Certificate()
-	for _, p := range a.issuers {
-		above := p.issuer.Certificate()
-		if bytes.Equal(cert.RawIssuer, above.RawSubject) && cert.CheckSignatureFrom(above) == nil {
-			return append([][]byte{cert.Raw}, p.chain...), nil
-		}
+	for chain := range a.chainsOf(authority) {
+		return chain, nil
 	}
 	return nil, ErrOtherIssuer
+}
+
+// chainsOf yields one chain for each certificate of the issuer's key.
+func (a *Authority) chainsOf(authority *issuance.Authority) iter.Seq[[][]byte] {
+	cert := authority.Certificate()
+	return func(yield func([][]byte) bool) {
+		for _, p := range a.issuers {
+			above := p.issuer.Certificate()
+			if bytes.Equal(cert.RawIssuer, above.RawSubject) && cert.CheckSignatureFrom(above) == nil &&
+				!yield(append([][]byte{cert.Raw}, p.chain...)) {
+				return
+			}
+		}
+	}
 }
 
 // lineOf makes a signer's line, without its key.

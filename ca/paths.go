@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -13,7 +14,8 @@ import (
 // Paths returns all chains of a signer that are good now, the newest first, each
 // with the signer first and its root last. During a change of the issuer there
 // are two: the old issuer's certificate and the new one's are cross-certificates
-// of one key, so that a verifier which trusts either root finds a path. Errors:
+// of one key, so that a verifier which trusts either root finds a path; and the
+// new issuer may have cross-certificates of its own (Config.OtherIssuers). Errors:
 // those of Chain.
 func (a *Authority) Paths(ctx context.Context, t tenant.ID, spec string) ([][][]byte, error) {
 	s, err := a.Signer(ctx, t, spec)
@@ -34,9 +36,7 @@ func (a *Authority) Paths(ctx context.Context, t tenant.ID, spec string) ([][][]
 		if err != nil {
 			return nil, fmt.Errorf("ca: signer %s: %w", s.ID, err)
 		}
-		if chain, err := a.chainOf(authority); err == nil { // else of an issuer that is not configured
-			paths = append(paths, chain)
-		}
+		paths = slices.AppendSeq(paths, a.chainsOf(authority)) // none when its issuer is not configured
 	}
 	switch {
 	case len(certificates) == 0:

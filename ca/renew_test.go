@@ -199,7 +199,9 @@ func TestCA10RenewAllAfterAnIssuerChange(t *testing.T) {
 
 	next := hsm.Ref{Tenant: "_system", Role: hsm.RoleIssuer, Name: "issuer", Generation: 1}
 	chain := issuerChainOf(t, b.token, next)
-	changed := func(c *ca.Config) { c.IssuerChain, c.IssuerKey, c.OtherIssuers = chain, next, [][][]byte{b.chain} }
+	changed := func(c *ca.Config) {
+		c.IssuerChain, c.IssuerKey, c.OtherIssuers = chain, next, []ca.OtherIssuer{{Chain: b.chain}}
+	}
 	_, err = b.authority(t, func(c *ca.Config) { changed(c); c.OtherIssuers = nil }).IssueDevice(ctx, alpha, order(t))
 	require.ErrorIs(t, err, ca.ErrOtherIssuer)
 	node := b.authority(t, changed)

@@ -45,11 +45,15 @@ type entries struct {
 
 // ensure makes the rows of issuers that are new, so that a CA has its CRLs from
 // the start and not from its first revocation, and takes up those of an issuer
-// that may sign again.
+// that may sign again. Now and then all of them are: a node that is configured
+// otherwise, while one issuer follows another, may have parked one of ours.
 func (p *Publisher) ensure(ctx context.Context) error {
 	issuers, err := p.c.Authority.Issuers(ctx)
 	if err != nil {
 		return fmt.Errorf("revocation: issuers: %w", err)
+	}
+	if at := p.c.Now(); at.Sub(p.ensuredAt) >= ensureEvery {
+		p.ensured, p.ensuredAt = nil, at
 	}
 	var keys [][]byte
 	var shards []int32

@@ -345,6 +345,25 @@ func TestAnIssuerThatIsGone(t *testing.T) {
 	require.Len(t, crl(t, p, ca, 0).RevokedCertificateEntries, 1)
 }
 
+// A node that does not know an issuer parks its CRLs, and one that does takes
+// them up again.
+func TestAnIssuerThatOneNodeKnows(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	ca := b.authority.add(1)
+	p := b.publisher(t, nil)
+	require.NoError(t, p.Round(t.Context()))
+	strange := newAuthority(t)
+	strange.clock = b.clock
+	other := b.publisher(t, func(c *revocation.Config) { c.Authority = strange })
+	b.revoke(t, ca, revocation.Superseded, b.authority.leaf(ca))
+	require.NoError(t, other.Round(t.Context()))
+	require.Equal(t, 1, count(t, b.db, `select count(*) from ca_crl where refresh_at is null`))
+	b.clock.advance(time.Minute)
+	require.NoError(t, p.Round(t.Context()))
+	require.Len(t, crl(t, p, ca, 0).RevokedCertificateEntries, 1)
+}
+
 // gauges is the text form of gauges with these values.
 func gauges(want map[string]string) io.Reader {
 	help := map[string]string{

@@ -14,4 +14,5 @@ const (
 	retryPause  = 5 * time.Second
 	lingerTime  = 5 * time.Second // for a statement after its context has ended
 	statusEvery = 15 * time.Second
+	ensureEvery = time.Minute
 )

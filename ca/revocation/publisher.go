@@ -109,6 +109,7 @@ type Publisher struct {
 
 	crls      crlCache
 	ensured   map[shardID]struct{} // rows known to be there; Run's alone
+	ensuredAt time.Time            // when none was thought to be
 	looked    time.Time            // when the gauges were read
 	flight    singleflight.Group
 	delegates sync.Map // KeyID -> *x509.Certificate
