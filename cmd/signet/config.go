@@ -12,6 +12,7 @@ import (
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/conf"
 	"github.com/signet-hsm/signet/internal/obs"
+	"github.com/signet-hsm/signet/operation"
 	"github.com/signet-hsm/signet/tenant"
 )
 
@@ -25,6 +26,7 @@ type Config struct {
 	Database   DatabaseConfig  `yaml:"database"`
 	HSM        HSMConfig       `yaml:"hsm"`
 	CA         CAConfig        `yaml:"ca"`
+	PKI        PKIConfig       `yaml:"pki"`
 	Tenants    []TenantConfig  `yaml:"tenants"` // at least one
 	Push       PushConfig      `yaml:"push"`
 	Callbacks  CallbackConfig  `yaml:"callbacks"`
@@ -37,8 +39,17 @@ type ListenConfig struct {
 	REST string `yaml:"rest"` // REST of both dialects and the device endpoints
 	GRPC string `yaml:"grpc"` // gRPC signet.v1
 	Ops  string `yaml:"ops"`  // /livez /readyz /metrics; empty = beside REST
+	PKI  string `yaml:"pki"`  // CRLs, OCSP and issuers' certificates, for everybody, plain HTTP; empty = not on this node
 
-	TrustedProxies []string `yaml:"trusted_proxies"` // prefixes whose X-Forwarded-For is believed; empty = none
+	TrustedProxies []string        `yaml:"trusted_proxies"` // prefixes whose X-Forwarded-For is believed; empty = none
+	RateLimit      RateLimitConfig `yaml:"rate_limit"`      // of each address at the phones' endpoints
+}
+
+// RateLimitConfig bounds what one address may ask of the phones' endpoints; what
+// is above it is 429.
+type RateLimitConfig struct {
+	PerSecond float64 `yaml:"per_second"` // on average; 0 = no bound
+	Burst     int     `yaml:"burst"`      // at once after a pause; 0 = what per_second allows in 10 s
 }
 
 // TLSConfig applies to both API listeners.
@@ -66,13 +77,6 @@ type HSMConfig struct {
 	KEK         string            `yaml:"kek"`   // label of the key-encryption key; empty = signet/1/_system/kek/main/0
 }
 
-// CAConfig names the issuer.
-type CAConfig struct {
-	IssuerChain     string `yaml:"issuer_chain"`     // PEM, issuer first, then up to the root; a ceremony's output
-	IssuerKey       string `yaml:"issuer_key"`       // label; empty = signet/1/_system/issuer/issuer/0
-	SignerAlgorithm string `yaml:"signer_algorithm"` // P-256 (default), P-384, RSA-3072, Ed25519
-}
-
 // TenantConfig is one realm.
 type TenantConfig struct {
 	ID       string `yaml:"id"`
@@ -95,6 +99,9 @@ type CallbackConfig struct {
 
 // PowerAuthConfig is what only PowerAuth phones need.
 type PowerAuthConfig struct {
+	MaxTokens          int           `yaml:"max_tokens"`          // of one registration; 0 = 100
+	OperationRetention conf.Duration `yaml:"operation_retention"` // how long finished operations are kept, 24h or more; 0 = for ever
+
 	CustomActivation CustomActivationConfig `yaml:"custom_activation"`
 }
 
@@ -127,8 +134,8 @@ const (
 	defaultIssuer = "signet/1/_system/issuer/issuer/0"
 )
 
-func (c *Config) kekRef() (hsm.Ref, error)    { return labelOr(c.HSM.KEK, defaultKEK) }
-func (c *Config) issuerRef() (hsm.Ref, error) { return labelOr(c.CA.IssuerKey, defaultIssuer) }
+func (c *Config) kekRef() (hsm.Ref, error)      { return labelOr(c.HSM.KEK, defaultKEK) }
+func (c *CAConfig) issuerRef() (hsm.Ref, error) { return labelOr(c.IssuerKey, defaultIssuer) }
 
 func labelOr(label, fallback string) (hsm.Ref, error) {
 	if label == "" {
@@ -146,7 +153,7 @@ func (c *Config) Validate() error {
 	for _, l := range []struct {
 		name, addr string
 		optional   bool
-	}{{"listen.rest", c.Listen.REST, false}, {"listen.grpc", c.Listen.GRPC, false}, {"listen.ops", c.Listen.Ops, true}} {
+	}{{"listen.rest", c.Listen.REST, false}, {"listen.grpc", c.Listen.GRPC, false}, {"listen.ops", c.Listen.Ops, true}, {"listen.pki", c.Listen.PKI, true}} {
 		if l.addr == "" && l.optional {
 			continue
 		}
@@ -155,7 +162,7 @@ func (c *Config) Validate() error {
 			bad("%s: %q is not host:port", l.name, l.addr)
 			continue
 		}
-		if ip := net.ParseIP(host); l.name != "listen.ops" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		if ip := net.ParseIP(host); l.name != "listen.ops" && l.name != "listen.pki" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 			loopback = false
 		}
 	}
@@ -200,16 +207,16 @@ func (c *Config) Validate() error {
 	if _, err := c.kekRef(); err != nil {
 		bad("hsm.kek: %w", err)
 	}
-	if c.CA.IssuerChain == "" {
-		bad("ca.issuer_chain: the PEM file of the issuer and its root is needed; `signet ceremony` writes it")
+	c.CA.validate(bad)
+	c.PKI.validate(bad, c.Listen.PKI)
+	if r := c.Listen.RateLimit; r.PerSecond < 0 || r.Burst < 0 {
+		bad("listen.rate_limit: must not be negative")
 	}
-	if _, err := c.issuerRef(); err != nil {
-		bad("ca.issuer_key: %w", err)
+	if c.PowerAuth.MaxTokens < 0 {
+		bad("powerauth.max_tokens: must not be negative")
 	}
-	switch hsm.Algorithm(c.CA.SignerAlgorithm) {
-	case "", hsm.P256, hsm.P384, hsm.RSA3072, hsm.Ed25519:
-	default:
-		bad("ca.signer_algorithm: %q is none of P-256, P-384, RSA-3072, Ed25519", c.CA.SignerAlgorithm)
+	if d := c.PowerAuth.OperationRetention.Std(); d != 0 && d < operation.MinRetention {
+		bad("powerauth.operation_retention: must be 0 or at least %s", operation.MinRetention)
 	}
 	if c.Database.Password != nil {
 		if err := c.Database.Password.Validate(); err != nil {
@@ -287,7 +294,10 @@ func localDatabase(u *url.URL) bool {
 // checkFiles reports files that Validate could only see the names of.
 func (c *Config) checkFiles() error {
 	var errs []error
-	files := []string{c.HSM.Module, c.CA.IssuerChain}
+	files := append([]string{c.HSM.Module, c.CA.IssuerChain}, c.CA.BlockedKeys...)
+	if c.CA.Profiles != "" {
+		files = append(files, c.CA.Profiles)
+	}
 	if c.TLS != nil {
 		files = append(files, c.TLS.Certificate, c.TLS.Key)
 		if c.TLS.ClientCA != "" {
@@ -303,6 +313,10 @@ func (c *Config) checkFiles() error {
 		if _, err := os.Stat(f); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	if len(errs) == 0 {
+		_, _, err := c.CA.profiles()
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -32,8 +32,8 @@ const (
 )
 
 type devOptions struct {
-	data, rest, grpc string
-	noTour, exit     bool
+	data, rest, grpc, pki string
+	noTour, exit          bool
 }
 
 func devCommand() *cobra.Command {
@@ -59,6 +59,7 @@ data folder.`,
 	cmd.Flags().StringVar(&o.data, "data", ".signet", "data folder")
 	cmd.Flags().StringVar(&o.rest, "rest", "127.0.0.1:8300", "address of REST; port 0 picks a free one")
 	cmd.Flags().StringVar(&o.grpc, "grpc", "127.0.0.1:8301", "address of gRPC; port 0 picks a free one")
+	cmd.Flags().StringVar(&o.pki, "pki", "127.0.0.1:8302", "address of CRLs and OCSP; port 0 picks a free one")
 	cmd.Flags().BoolVar(&o.noTour, "no-tour", false, "serve only")
 	cmd.Flags().BoolVar(&o.exit, "exit-after-tour", false, "stop after the tour; exit status 0 only when every line was good")
 	return cmd
@@ -124,7 +125,7 @@ func runDev(ctx context.Context, o devOptions, out io.Writer) (err error) {
 		return err
 	}
 	p := &process{log: log, registry: obs.NewRegistry(version), cfg: Config{
-		Listen:   ListenConfig{REST: o.rest, GRPC: o.grpc},
+		Listen:   ListenConfig{REST: o.rest, GRPC: o.grpc, PKI: o.pki},
 		Database: DatabaseConfig{URL: cluster.URL()},
 		HSM: HSMConfig{
 			Module: token.Module, TokenLabel: token.Label, Env: token.HSM().Env,
@@ -167,7 +168,7 @@ func runDev(ctx context.Context, o devOptions, out io.Writer) (err error) {
 		}
 	})
 	g.Go(func() error {
-		fmt.Fprintf(out, "ready after %s: REST %s, gRPC %s\n", time.Since(began).Round(time.Millisecond), env.rest, env.grpc)
+		fmt.Fprintf(out, "ready after %s: REST %s, gRPC %s, CRLs and OCSP %s\n", time.Since(began).Round(time.Millisecond), env.rest, env.grpc, env.pki)
 		if !o.noTour {
 			if err := env.tour(serveCtx, out); err != nil {
 				if o.exit {
@@ -302,7 +303,7 @@ func (h devHome) writeEnv(ctx context.Context, d *domains, idp *devIDP, n *node)
 		return c.Username + ":" + string(c.Password.Reveal()), nil
 	}
 	e := &devEnv{
-		rest: "http://" + n.restAddr(), grpc: n.grpcAddr(), file: h.env(), rootFile: h.root(),
+		rest: "http://" + n.restAddr(), grpc: n.grpcAddr(), pki: "http://" + n.pkiAddr(), file: h.env(), rootFile: h.root(),
 		pushFile: h.pushes(), verifyAudit: d.verifyAudit(t),
 	}
 	if e.paAdmin, err = password(made.Admin, "SIGNET_PA_ADMIN"); err != nil {
@@ -332,6 +333,7 @@ func (h devHome) writeEnv(ctx context.Context, d *domains, idp *devIDP, n *node)
 	w := &envWriter{w: &b}
 	w.line("SIGNET_REST", e.rest)
 	w.line("SIGNET_GRPC", e.grpc)
+	w.line("SIGNET_PKI", e.pki)
 	w.line("SIGNET_TENANT", devTenant)
 	w.line("SIGNET_TOKEN_ADMIN_READ", e.tokenRead)
 	w.line("SIGNET_TOKEN_ADMIN_WRITE", e.tokenWrite)
@@ -350,7 +352,7 @@ func (h devHome) writeEnv(ctx context.Context, d *domains, idp *devIDP, n *node)
 
 // devEnv is what dev.env says, and what the tour needs.
 type devEnv struct {
-	rest, grpc            string
+	rest, grpc, pki       string
 	file, rootFile        string
 	tokenRead, tokenWrite string
 	paAdmin, paApp        string // user:password

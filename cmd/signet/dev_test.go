@@ -87,14 +87,14 @@ func (p *proc) until(t *testing.T, pattern string) []string {
 }
 
 func devArgs(dir string, more ...string) []string {
-	return append([]string{"dev", "--data", dir, "--rest", "127.0.0.1:0", "--grpc", "127.0.0.1:0"}, more...)
+	return append([]string{"dev", "--data", dir, "--rest", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--pki", "127.0.0.1:0"}, more...)
 }
 
 func requireGoodTour(t *testing.T, out string) {
 	t.Helper()
 	require.Contains(t, out, "every line good")
 	require.NotContains(t, out, "BAD")
-	require.Equal(t, 18, strings.Count(out, "\n  good "), out)
+	require.Equal(t, 21, strings.Count(out, "\n  good "), out)
 }
 
 // postmaster is the pid of the private cluster's server, 0 when there is none.

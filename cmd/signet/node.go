@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 	"github.com/signet-hsm/signet/api/ops"
 	"github.com/signet-hsm/signet/api/powerauth"
 	"github.com/signet-hsm/signet/ca"
-	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/ca/revocation"
 	"github.com/signet-hsm/signet/internal/outbox"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/tenant"
@@ -36,11 +37,12 @@ type node struct {
 	p         *process
 	d         *domains
 	authority *ca.Authority
+	publisher *revocation.Publisher
 	readiness *ops.Readiness
 
-	restListener, grpcListener, opsListener net.Listener
-	restServer, opsServer                   *http.Server
-	grpcServer                              *grpc.Server
+	restListener, grpcListener, opsListener, pkiListener net.Listener
+	restServer, opsServer, pkiServer                     *http.Server
+	grpcServer                                           *grpc.Server
 
 	workers map[string]func(context.Context) error // blocking, by name; each ends with its context
 }
@@ -74,7 +76,7 @@ func (p *process) newNode(ctx context.Context, d *domains) (_ *node, err error) 
 	if err := n.watch(); err != nil {
 		return nil, err
 	}
-	opsAPI, err := ops.New(ops.Config{Readiness: n.readiness, Metrics: p.registry})
+	opsAPI, err := ops.New(ops.Config{Readiness: n.readiness, Metrics: p.registry, Logger: p.log})
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +101,11 @@ func (p *process) newNode(ctx context.Context, d *domains) (_ *node, err error) 
 			return nil, err
 		}
 	}
-	rest := api.ServerConfig{Handler: api.Handler(parts...), Logger: p.log}
+	handler, err := p.throttle(api.Handler(parts...))
+	if err != nil {
+		return nil, err
+	}
+	rest := api.ServerConfig{Handler: handler, Logger: p.log}
 	if tlsConfig != nil {
 		rest.TLS = tlsConfig.rest
 	}
@@ -117,26 +123,6 @@ func (p *process) newNode(ctx context.Context, d *domains) (_ *node, err error) 
 	}
 	n.grpcServer, err = grpc.New(grpcConfig)
 	return n, err
-}
-
-func (n *node) openAuthority(ctx context.Context) error {
-	raw, err := os.ReadFile(n.p.cfg.CA.IssuerChain)
-	if err != nil {
-		return fmt.Errorf("ca.issuer_chain: %w", err)
-	}
-	chain, err := ca.ParseChain(raw)
-	if err != nil {
-		return fmt.Errorf("ca.issuer_chain: %w", err)
-	}
-	key, err := n.p.cfg.issuerRef()
-	if err != nil {
-		return err
-	}
-	n.authority, err = ca.New(ctx, ca.Config{
-		DB: n.d.pool, Token: n.d.token, Audit: n.d.audit, IssuerChain: chain, IssuerKey: key,
-		SignerAlgorithm: hsm.Algorithm(n.p.cfg.CA.SignerAlgorithm), Logger: n.p.log, Metrics: n.p.registry,
-	})
-	return err
 }
 
 // openWorkers names the background work. No request waits for it, and each part
@@ -157,6 +143,8 @@ func (n *node) openWorkers() error {
 		"tokens":        n.d.tokens.Run,
 		"operations":    n.d.ledger.Run,
 		"audit":         n.d.sealer.Run,
+		"ca":            n.authority.Run,
+		"revocation":    n.publisher.Run,
 	}
 	return nil
 }
@@ -166,7 +154,7 @@ func (n *node) dialects() ([]api.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	proxies, err := prefixes("listen.trusted_proxies", n.p.cfg.Listen.TrustedProxies)
+	proxies, err := n.p.proxies()
 	if err != nil {
 		return nil, err
 	}
@@ -177,6 +165,28 @@ func (n *node) dialects() ([]api.Part, error) {
 		Logger: n.p.log, Metrics: n.p.registry,
 	})
 	return []api.Part{a, pa}, err
+}
+
+func (p *process) proxies() ([]netip.Prefix, error) {
+	return prefixes("listen.trusted_proxies", p.cfg.Listen.TrustedProxies)
+}
+
+// throttle bounds what one address may ask of the phones' endpoints, if that is
+// configured.
+func (p *process) throttle(next http.Handler) (http.Handler, error) {
+	limit := p.cfg.Listen.RateLimit
+	if limit.PerSecond == 0 {
+		return next, nil
+	}
+	proxies, err := p.proxies()
+	if err != nil {
+		return nil, err
+	}
+	t, err := api.NewThrottle(api.ThrottleConfig{Rate: limit.PerSecond, Burst: limit.Burst, Proxies: proxies, Metrics: p.registry})
+	if err != nil {
+		return nil, fmt.Errorf("listen.rate_limit: %w", err)
+	}
+	return t.Wrap(next), nil
 }
 
 // watch says what this node needs for its work. The HSM counts as good when it
@@ -217,6 +227,14 @@ func (n *node) serviceURL() string {
 func (n *node) restAddr() string { return n.restListener.Addr().String() }
 func (n *node) grpcAddr() string { return n.grpcListener.Addr().String() }
 
+// pkiAddr is empty when this node serves no revocation data.
+func (n *node) pkiAddr() string {
+	if n.pkiListener == nil {
+		return ""
+	}
+	return n.pkiListener.Addr().String()
+}
+
 func (n *node) opsAddr() string {
 	if n.opsListener == nil {
 		return n.restAddr()
@@ -226,7 +244,7 @@ func (n *node) opsAddr() string {
 
 // abandon closes what newNode opened, for a node that will not serve.
 func (n *node) abandon() {
-	for _, l := range []net.Listener{n.restListener, n.grpcListener, n.opsListener} {
+	for _, l := range []net.Listener{n.restListener, n.grpcListener, n.opsListener, n.pkiListener} {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -255,6 +273,9 @@ func (n *node) serve(ctx context.Context) error {
 	if n.opsServer != nil {
 		g.Go(serveHTTP(n.opsServer, n.opsListener))
 	}
+	if n.pkiServer != nil {
+		g.Go(serveHTTP(n.pkiServer, n.pkiListener))
+	}
 	g.Go(func() error { return n.grpcServer.Serve(ctx, n.grpcListener) })
 	for name, run := range n.workers {
 		g.Go(func() error {
@@ -269,9 +290,11 @@ func (n *node) serve(ctx context.Context) error {
 		n.readiness.Drain()
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
-		err := n.restServer.Shutdown(drain)
-		if n.opsServer != nil {
-			err = errors.Join(err, n.opsServer.Shutdown(drain))
+		var err error
+		for _, s := range []*http.Server{n.restServer, n.pkiServer, n.opsServer} {
+			if s != nil {
+				err = errors.Join(err, s.Shutdown(drain))
+			}
 		}
 		return err
 	})

@@ -166,13 +166,14 @@ func (p *process) openDomains(ctx context.Context, s *stores) (_ *domains, err e
 		return nil, err
 	}
 	if d.tokens, err = token.New(token.Config{
-		DB: s.pool, Registrations: d.registrar, Roles: d.apps, Envelope: d.keyring, Audit: d.audit, Logger: p.log, Metrics: p.registry,
+		DB: s.pool, Registrations: d.registrar, Roles: d.apps, Envelope: d.keyring, Audit: d.audit,
+		MaxTokens: p.cfg.PowerAuth.MaxTokens, Logger: p.log, Metrics: p.registry,
 	}); err != nil {
 		return nil, err
 	}
 	if d.ledger, err = operation.New(operation.Config{
 		DB: s.pool, Devices: d.registrar, Apps: d.apps, Envelope: d.keyring, Audit: d.audit, Outbox: d.outbox,
-		Logger: p.log, Metrics: p.registry,
+		Retention: p.cfg.PowerAuth.OperationRetention.Std(), Logger: p.log, Metrics: p.registry,
 	}); err != nil {
 		return nil, err
 	}

@@ -54,6 +54,9 @@ func (e *devEnv) tour(ctx context.Context, out io.Writer) error {
 		{"signer created in the HSM", t.createSigner},
 		{"its chain verifies up to the root", t.signerChain},
 		{"certificate issued from a PKCS#10 request, chain verified", t.issueCertificate},
+		{"signer rotated while certificates are issued", t.rotateUnderTraffic},
+		{"certificate revoked: OCSP and the CRL say so", t.revokeCertificate},
+		{"SDK configuration signed by the HSM, verified", t.sdkConfig},
 		{"registration created", t.createRegistration},
 		{"keys exchanged with the device", t.activate},
 		{"both sides show the same fingerprint", t.compareFingerprint},
@@ -101,6 +104,7 @@ type tour struct {
 	http *http.Client
 	grpc *grpc.ClientConn
 
+	issued       []byte // the device certificate, DER
 	user         string
 	registration string
 	qr           string
@@ -190,15 +194,7 @@ func (t *tour) verifyChain(chain [][]byte) (string, error) {
 	if len(chain) < 2 {
 		return "", fmt.Errorf("chain of %d", len(chain))
 	}
-	raw, err := os.ReadFile(t.rootFile)
-	if err != nil {
-		return "", err
-	}
-	block, _ := pem.Decode(raw)
-	if block == nil {
-		return "", errors.New("the root file holds no PEM")
-	}
-	root, err := x509.ParseCertificate(block.Bytes)
+	root, err := t.root()
 	if err != nil {
 		return "", err
 	}
@@ -226,6 +222,18 @@ func (t *tour) verifyChain(chain [][]byte) (string, error) {
 	return strings.Join(names, " < "), nil
 }
 
+func (t *tour) root() (*x509.Certificate, error) {
+	raw, err := os.ReadFile(t.rootFile)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(raw)
+	if block == nil {
+		return nil, errors.New("the root file holds no PEM")
+	}
+	return x509.ParseCertificate(block.Bytes)
+}
+
 func (t *tour) issueCertificate(ctx context.Context) (string, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -244,6 +252,7 @@ func (t *tour) issueCertificate(ctx context.Context) (string, error) {
 		return "", err
 	}
 	issued := res.GetIssued()
+	t.issued = issued.GetCertificate()
 	return t.verifyChain(append([][]byte{issued.GetCertificate()}, issued.GetChain()...))
 }
 

@@ -56,7 +56,7 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p.log.Info("serving", "version", version, "rest", n.restAddr(), "grpc", n.grpcAddr(), "ops", n.opsAddr())
+			p.log.Info("serving", "version", version, "rest", n.restAddr(), "grpc", n.grpcAddr(), "ops", n.opsAddr(), "pki", n.pkiAddr())
 			return n.serve(ctx)
 		},
 	}
