@@ -15,11 +15,12 @@ import (
 	"github.com/signet-hsm/signet/ca/revocation"
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/pg"
+	"github.com/signet-hsm/signet/tenant"
 )
 
 // responderRef is the HSM key that answers OCSP for a CA.
-func responderRef(c *certifier) hsm.Ref {
-	return hsm.Ref{Tenant: c.tenant.String(), Role: hsm.RoleOCSP, Name: c.keyID().String()}
+func responderRef(t tenant.ID, of revocation.KeyID) hsm.Ref {
+	return hsm.Ref{Tenant: t.String(), Role: hsm.RoleOCSP, Name: of.String()}
 }
 
 // ResponderKey implements revocation.Authority.
@@ -28,7 +29,7 @@ func (s *Issuers) ResponderKey(ctx context.Context, id revocation.KeyID) (crypto
 	if err != nil {
 		return nil, err
 	}
-	k, err := s.a.keys.signer(ctx, responderRef(c))
+	k, err := s.a.keys.signer(ctx, responderRef(c.tenant, c.keyID()))
 	if err != nil {
 		return nil, unusable("OCSP signing key", err)
 	}
@@ -36,12 +37,15 @@ func (s *Issuers) ResponderKey(ctx context.Context, id revocation.KeyID) (crypto
 }
 
 // CertifyResponder implements revocation.Authority. The key is made at the first
-// certificate and kept for the next ones. The caller has recorded the serial and
+// certificate and kept for the next ones; destroyOCSPKeys ends it. The caller has recorded the serial and
 // sees to it that no two nodes are here at once for one CA: two keys with one
 // label would be usable by nobody.
 func (s *Issuers) CertifyResponder(ctx context.Context, id revocation.KeyID, serial issuance.Serial) ([]byte, error) {
 	c, err := s.find(ctx, id)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.recordResponder(ctx, c); err != nil {
 		return nil, err
 	}
 	k, err := s.responderKey(ctx, c)
@@ -79,7 +83,7 @@ func (s *Issuers) CertifyResponder(ctx context.Context, id revocation.KeyID, ser
 }
 
 func (s *Issuers) responderKey(ctx context.Context, c *certifier) (key, error) {
-	ref := responderRef(c)
+	ref := responderRef(c.tenant, c.keyID())
 	k, err := s.a.keys.signer(ctx, ref)
 	if !errors.Is(err, hsm.ErrKeyNotFound) {
 		return k, err

@@ -26,7 +26,8 @@
 // Signer: PENDING (invisible: key or certificate missing) -> ACTIVE -> RETIRED;
 // ACTIVE or RETIRED -> REVOKED, or DELETED (invisible) while nothing was asked of
 // it; PENDING -> FAILED (invisible). No generation is used again. The key of a
-// FAILED or DELETED signer is destroyed after that state is committed.
+// FAILED or DELETED signer is destroyed after that state is committed; that which
+// answered OCSP for one that has ended, when nothing it signed counts any more.
 // Certificate: REQUESTED -> ISSUED -> REVOKED; REQUESTED -> FAILED. A signer has a
 // row for each certificate of its key; its id is the reference of the newest
 // (CA-13).

@@ -58,6 +58,19 @@ func (k faultyKeys) discard(ctx context.Context, ref hsm.Ref, id [16]byte) error
 	return err
 }
 
+func (k faultyKeys) destroy(ctx context.Context, ref hsm.Ref) error {
+	if k.f.Discard != nil {
+		if err := k.f.Discard(ref); err != nil {
+			return err
+		}
+	}
+	err := k.keys.destroy(ctx, ref)
+	if err == nil && k.f.Gone != nil {
+		k.f.Gone(ref)
+	}
+	return err
+}
+
 func (k faultyKeys) signer(ctx context.Context, ref hsm.Ref) (key, error) {
 	if k.f.Signer != nil {
 		if err := k.f.Signer(ref); err != nil {

@@ -16,6 +16,8 @@ type keys interface {
 	// discard destroys the key at ref if it carries this id, and nothing else:
 	// a label met by chance may be another signer's.
 	discard(ctx context.Context, ref hsm.Ref, id [16]byte) error
+	// destroy destroys the key at ref, if it is still there.
+	destroy(ctx context.Context, ref hsm.Ref) error
 	// list finds the keys of all signers.
 	list(ctx context.Context) ([]hsm.KeyInfo, error)
 }
@@ -51,6 +53,10 @@ func (k tokenKeys) discard(ctx context.Context, ref hsm.Ref, id [16]byte) error 
 	case info.ID != id:
 		return nil
 	}
+	return k.destroy(ctx, ref)
+}
+
+func (k tokenKeys) destroy(ctx context.Context, ref hsm.Ref) error {
 	if err := k.token.Destroy(ctx, ref); !errors.Is(err, hsm.ErrKeyNotFound) {
 		return err
 	}

@@ -38,6 +38,7 @@ func (a *Authority) Reconcile(ctx context.Context) (more bool, err error) {
 		{"renewals", a.judgeRenewals},
 		{"queue", a.renewDue},
 		{"keys", a.destroyKeys},
+		{"ocsp keys", a.destroyOCSPKeys},
 		{"rotations", a.rotateDue},
 	} {
 		n, e := step.do(ctx)

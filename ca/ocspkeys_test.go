@@ -1,0 +1,97 @@
+package ca_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/signet-hsm/signet/ca"
+	"github.com/signet-hsm/signet/ca/revocation"
+	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/hsm"
+)
+
+// The OCSP key of a signer that has ended stays as long as something it signed
+// counts, and is destroyed after that; one that is RETIRED keeps it.
+func TestOCSPKeysOfEndedSignersAreDestroyed(t *testing.T) {
+	t.Parallel()
+	b, a := bundle(t)
+	ctx := t.Context()
+	retired, revoked := create(t, a), create(t, a)
+	deleted, err := a.CreateSigner(ctx, beta, ca.CreateSigner{})
+	require.NoError(t, err)
+	s := issuersOf(t, a)
+	ids := map[string]revocation.KeyID{}
+	for _, signer := range []ca.Signer{retired, revoked, deleted} {
+		ids[signer.ID] = keyID(t, signer.Certificate)
+		_, err := s.CertifyResponder(ctx, ids[signer.ID], newSerial(t))
+		require.NoError(t, err)
+	}
+	top := keyID(t, b.chain[0])
+	_, err = s.CertifyResponder(ctx, top, newSerial(t))
+	require.NoError(t, err)
+	left := func() (names []string) {
+		keys, err := b.token.Keys(ctx, func(r hsm.Ref) bool { return r.Role == hsm.RoleOCSP })
+		require.NoError(t, err)
+		for _, k := range keys {
+			names = append(names, k.Ref.Name)
+		}
+		return names
+	}
+	require.Len(t, left(), 4)
+	require.NoError(t, a.RevokeSigner(ctx, alpha, ca.RevokeSigner{Spec: revoked.ID, Actor: "test"}))
+	require.NoError(t, a.DeleteSigner(ctx, beta, ca.DeleteSigner{Spec: deleted.ID, Actor: "test"}))
+	b.settle(t, a)
+	require.Len(t, left(), 4, "what it signed counts still")
+
+	// An intent that lost the race with the revocation makes no key.
+	_, err = issuersOf(t, b.authority(t, nil)).CertifyResponder(ctx, ids[revoked.ID], newSerial(t))
+	require.ErrorIs(t, err, revocation.ErrNoIssuer)
+
+	later := func(d time.Duration) func(*ca.Config) {
+		return func(c *ca.Config) { c.Now = func() time.Time { return time.Now().Add(d) } }
+	}
+	_, err = b.authority(t, later(13*24*time.Hour)).Reconcile(ctx)
+	require.NoError(t, err)
+	require.Len(t, left(), 4, "the certificate lasts 14 days")
+
+	// The HSM is out: the intent stands, and is carried out when its lease is over.
+	broken := b.authority(t, later(15*24*time.Hour))
+	broken.Inject(&ca.Faults{Discard: func(hsm.Ref) error { return fault.ErrUnavailable }}, issuerRef)
+	_, err = broken.Reconcile(ctx)
+	require.ErrorIs(t, err, fault.ErrUnavailable)
+	require.Equal(t, 1, b.count(t, `select count(*) from ca_signer where ocsp_doomed_at is not null and ocsp_destroyed_at is null`))
+	require.Equal(t, 1, b.count(t, `select count(*) from audit_event where action = 'ocsp.destroy'`))
+	require.Len(t, left(), 4)
+
+	node := b.authority(t, later(16*24*time.Hour))
+	for range 2 {
+		_, err = node.Reconcile(ctx)
+		require.NoError(t, err)
+		require.ElementsMatch(t, []string{ids[retired.ID].String(), top.String()}, left())
+	}
+	require.Equal(t, 2, b.count(t, `select count(*) from ca_signer where ocsp_destroyed_at is not null and state in ('REVOKED', 'DELETED')`))
+	for owner, signer := range map[string]ca.Signer{"alpha": revoked, "beta": deleted} {
+		require.Positive(t, b.count(t, `select count(*) from audit_event where tenant_id = $1 and action = 'ocsp.destroy' and subject = $2
+			and detail ->> 'signer' = $3`, owner, ids[signer.ID].String(), signer.ID))
+	}
+}
+
+// A key whose making was cut off after its intent is swept as well, and one that
+// another node has destroyed is no error.
+func TestOCSPKeyThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	b, a := bundle(t)
+	s := create(t, a)
+	broken := b.authority(t, nil)
+	broken.Inject(&ca.Faults{Making: func(hsm.Ref) error { return fault.ErrUnavailable }}, issuerRef)
+	_, err := issuersOf(t, broken).CertifyResponder(t.Context(), keyID(t, s.Certificate), newSerial(t))
+	require.ErrorIs(t, err, fault.ErrUnavailable)
+	require.Equal(t, 1, b.count(t, `select count(*) from ca_signer where ocsp_key_id is not null`))
+	require.NoError(t, a.RevokeSigner(t.Context(), alpha, ca.RevokeSigner{Spec: s.ID, Actor: "test"}))
+	node := b.authority(t, func(c *ca.Config) { c.Now = func() time.Time { return time.Now().Add(15 * 24 * time.Hour) } })
+	_, err = node.Reconcile(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, b.count(t, `select count(*) from ca_signer where ocsp_destroyed_at is not null`))
+}
