@@ -26,6 +26,7 @@ type Signers interface {
 	RenewSigner(ctx context.Context, t tenant.ID, r ca.RenewSigner) (ca.Signer, error)
 	RevokeSigner(ctx context.Context, t tenant.ID, r ca.RevokeSigner) error
 	Issue(ctx context.Context, t tenant.ID, r ca.IssueRequest) (ca.Certificate, error)
+	RenewDevice(ctx context.Context, t tenant.ID, r ca.RenewDevice) (ca.Certificate, error)
 	RevokeCertificate(ctx context.Context, t tenant.ID, r ca.RevokeCertificate) error
 	ListCertificates(ctx context.Context, t tenant.ID, p ca.Page) ([]ca.CertificateInfo, int, error)
 	CertificateInfo(ctx context.Context, t tenant.ID, ref string) (ca.CertificateInfo, error)
@@ -99,6 +100,7 @@ func routes(h *handlers) []rest.Route {
 		{ID: "CA-14", Method: "POST", Pattern: "/v1/tenants/{tenantId}/sdkconfig", Allow: write, Handler: h.createSDKConfig, MaxBody: maxSDKConfigBody},
 		{ID: "CA-X-01", Method: "POST", Pattern: "/v1/tenants/{tenantId}/certificates/admin", Allow: write, Handler: h.issueCertificate},
 		{ID: "CA-X-02", Method: "POST", Pattern: "/v1/tenants/{tenantId}/certificates/admin/{certRef}/revoke", Allow: write, Handler: h.revokeCertificate},
+		{ID: "CA-X-03", Method: "POST", Pattern: "/v1/tenants/{tenantId}/certificates/renew", Allow: access.Any(access.Public), Handler: h.renewCertificate},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/signet-hsm/signet/api/internal/rest"
 	"github.com/signet-hsm/signet/ca"
 	"github.com/signet-hsm/signet/ca/revocation"
+	"github.com/signet-hsm/signet/tenant"
 )
 
 // issueCertificate is CA-X-01, ours: the seed only has the status of such requests.
@@ -19,9 +20,7 @@ func (h *handlers) issueCertificate(ctx context.Context, r *rest.Request) (rest.
 	}
 	order := ca.IssueRequest{Profile: string(spec.IssueCertificateProfileASTDEVICE), User: body.User, Client: body.Client, Actor: r.Principal.Name}
 	var c rest.Check
-	if order.CSR, err = base64.StdEncoding.Strict().DecodeString(body.Csr); err != nil || len(order.CSR) == 0 {
-		c.Fail("csr", nil, "must be a certificate request in base64")
-	}
+	order.CSR = decodeCSR(&c, body.Csr)
 	if p := body.Profile; p != nil {
 		rest.OneOf(&c, "profile", *p, spec.IssueCertificateProfileASTDEVICE, spec.IssueCertificateProfileSIGNATURE)
 		order.Profile = string(*p)
@@ -33,6 +32,10 @@ func (h *handlers) issueCertificate(ctx context.Context, r *rest.Request) (rest.
 	if err != nil {
 		return rest.Response{}, err
 	}
+	return issued(r.Principal.Tenant, made), nil
+}
+
+func issued(t tenant.ID, made ca.Certificate) rest.Response {
 	answer := spec.IssuedCertificate{
 		CertRef: made.Ref, Certificate: base64.StdEncoding.EncodeToString(made.DER), Chain: make([]string, len(made.Chain)),
 		NotBefore: made.NotBefore.UTC(), NotAfter: made.NotAfter.UTC(),
@@ -40,7 +43,16 @@ func (h *handlers) issueCertificate(ctx context.Context, r *rest.Request) (rest.
 	for i, der := range made.Chain {
 		answer.Chain[i] = base64.StdEncoding.EncodeToString(der)
 	}
-	return rest.Created("/v1/tenants/"+r.Principal.Tenant.String()+"/certificates/admin/"+made.Ref, answer), nil
+	return rest.Created("/v1/tenants/"+t.String()+"/certificates/admin/"+made.Ref, answer)
+}
+
+// decodeCSR notes what is wrong with a request's outer form.
+func decodeCSR(c *rest.Check, csr string) []byte {
+	der, err := base64.StdEncoding.Strict().DecodeString(csr)
+	if err != nil || len(der) == 0 {
+		c.Fail("csr", nil, "must be a certificate request in base64")
+	}
+	return der
 }
 
 // revokeCertificate is CA-X-02, ours.

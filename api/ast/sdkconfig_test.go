@@ -20,7 +20,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/audit"
-	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/internal/pg/pgtest"
 )
 
@@ -33,9 +32,7 @@ func newKey(tb testing.TB) crypto.Signer {
 
 func newCSR(tb testing.TB) []byte {
 	tb.Helper()
-	der, err := issuance.NewRequest(newKey(tb))
-	require.NoError(tb, err)
-	return der
+	return csrOf(tb, newKey(tb))
 }
 
 // tlsCertificate makes a server's certificate that ends at a time.

@@ -46,6 +46,11 @@ func (c *Contract) extend(file string) {
 	loader.IsExternalRefsAllowed = true
 	more, err := loader.LoadFromFile(file)
 	require.NoError(c.tb, err)
+	for name, scheme := range more.Components.SecuritySchemes {
+		if _, have := c.doc.Components.SecuritySchemes[name]; !have {
+			c.doc.Components.SecuritySchemes[name] = scheme
+		}
+	}
 	for path, item := range more.Paths.Map() {
 		have := c.doc.Paths.Value(path)
 		if have == nil {

@@ -51,6 +51,7 @@ type Installation struct {
 	Versions map[string]app.Version // of the applications alpha/APP, alpha/OTHER and beta/APP
 	Masters  map[string][]byte      // their master public keys
 	idps     map[tenant.ID]*accesstest.Provider
+	caConfig ca.Config
 }
 
 // NewInstallation makes one.
@@ -149,7 +150,16 @@ func (in *Installation) authority(tb testing.TB, token *hsm.Token, log *audit.Lo
 	anchor, err := issuance.NewAuthority(in.Root)
 	require.NoError(tb, err)
 	issuer := certify(tb, rootKey, issuerKey, issuance.Order{Issuer: anchor, Subject: issuance.Subject{CommonName: "Test Issuer"}, Now: now}, issuance.Issuer())
-	a, err := ca.New(tb.Context(), ca.Config{DB: in.DB, Token: token, Audit: log, IssuerChain: [][]byte{issuer, in.Root}, IssuerKey: ref})
+	in.caConfig = ca.Config{DB: in.DB, Token: token, Audit: log, IssuerChain: [][]byte{issuer, in.Root}, IssuerKey: ref}
+	return in.OtherAuthority(tb, func(*ca.Config) {})
+}
+
+// OtherAuthority is another node's Authority, configured otherwise.
+func (in *Installation) OtherAuthority(tb testing.TB, change func(*ca.Config)) *ca.Authority {
+	tb.Helper()
+	c := in.caConfig
+	change(&c)
+	a, err := ca.New(tb.Context(), c)
 	require.NoError(tb, err)
 	return a
 }

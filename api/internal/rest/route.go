@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -38,6 +39,16 @@ func (r *Request) Path(name string) string { return r.http.PathValue(name) }
 
 // Header returns the first value of a header.
 func (r *Request) Header(name string) string { return r.http.Header.Get(name) }
+
+// PeerCertificate returns the certificate whose private key the client has proven
+// to hold in this connection's TLS handshake, nil without one. That is all that is
+// known of it: not who signed it, nor whether it is valid.
+func (r *Request) PeerCertificate() *x509.Certificate {
+	if s := r.http.TLS; s != nil && s.HandshakeComplete && len(s.PeerCertificates) > 0 {
+		return s.PeerCertificates[0]
+	}
+	return nil
+}
 
 // RawQuery returns the query as it was sent, for what was signed as such.
 func (r *Request) RawQuery() string { return r.http.URL.RawQuery }

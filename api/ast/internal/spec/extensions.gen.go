@@ -93,6 +93,12 @@ type IssuedCertificate struct {
 	NotBefore time.Time `json:"notBefore"`
 }
 
+// RenewCertificate Which key to certify.
+type RenewCertificate struct {
+	// Csr PKCS#10 request in DER, in base64. Its key and its signature count, its names do not.
+	Csr string `json:"csr"`
+}
+
 // RevokeCertificate Why it is revoked.
 type RevokeCertificate struct {
 	// Reason CRLReason of RFC 5280.
@@ -107,3 +113,6 @@ type IssueCertificateJSONRequestBody = IssueCertificate
 
 // RevokeCertificateJSONRequestBody defines body for RevokeCertificate for application/json ContentType.
 type RevokeCertificateJSONRequestBody = RevokeCertificate
+
+// RenewCertificateJSONRequestBody defines body for RenewCertificate for application/json ContentType.
+type RenewCertificateJSONRequestBody = RenewCertificate
