@@ -37,7 +37,13 @@ lint: ## gofumpt and staticcheck, pinned in tools/go.mod
 
 .PHONY: bench
 bench: deps ## Run the benchmarks of the hot packages (see benchmarks/RESULTS.md)
-	$(GO) test -run='^$$' -bench=. -benchmem ./signature ./hsm ./registration ./ca/... ./internal/envelope
+	$(GO) test -run='^$$' -bench=. -benchmem ./signature ./hsm ./registration ./token ./ca/... ./api/pki ./internal/envelope ./internal/group
+
+.PHONY: soak
+soak: deps-test ## The long forms of tests: 100,000 raced verdicts, SIGKILLs, 10,000 certificates (an hour)
+	SIGNET_SOAK=1 SIGNET_LONG=1 $(GO) test -count=1 -timeout=90m -v \
+	  -run='TestVerdictsAreLinearizable|TestPAAUTH01_SigkillLosesNoVerdict' ./cmd/signet
+	SIGNET_LONG=1 $(GO) test -count=1 -timeout=90m -v -run='CrashAtRandom|RandomCertificates' ./ca ./ca/lint
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (default 30s)
