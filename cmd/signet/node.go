@@ -314,6 +314,9 @@ func (c *TLSConfig) load() (*tlsConfigs, error) {
 	}
 	base := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
 	out := &tlsConfigs{rest: base, grpc: base.Clone()}
+	// Devices renew their certificates by showing them; which are good is for the
+	// authority to say, from its record.
+	out.rest.ClientAuth = tls.RequestClientCert
 	if c.ClientCA != "" {
 		raw, err := os.ReadFile(c.ClientCA)
 		if err != nil {
