@@ -10,9 +10,28 @@ import (
 	"github.com/signet-hsm/signet/api/signetv1"
 )
 
-// methods has for each operation of the PowerAuth contract the method that serves
-// the same, or why there is none.
+// methods has for each operation of the contracts the method that serves the
+// same, or why there is none. The first operations of the CA knew one signer: the
+// current one.
 var methods = map[string]struct{ method, why string }{
+	"CA-01":   {method: signetv1.SignerService_GetSigner_FullMethodName},
+	"CA-02":   {method: signetv1.SignerService_CreateSigner_FullMethodName},
+	"CA-03":   {method: signetv1.SignerService_RenewSigner_FullMethodName},
+	"CA-04":   {method: signetv1.SignerService_DeleteSigner_FullMethodName},
+	"CA-05":   {method: signetv1.SignerService_ListSigners_FullMethodName},
+	"CA-06":   {method: signetv1.SignerService_CreateSigner_FullMethodName},
+	"CA-07":   {method: signetv1.SignerService_GetSigner_FullMethodName},
+	"CA-08":   {method: signetv1.SignerService_DeleteSigner_FullMethodName},
+	"CA-09":   {method: signetv1.SignerService_GetSignerChain_FullMethodName},
+	"CA-10":   {method: signetv1.SignerService_RenewSigner_FullMethodName},
+	"CA-11":   {method: signetv1.SignerService_RevokeSigner_FullMethodName},
+	"CA-12":   {method: signetv1.CertificateService_ListCertificates_FullMethodName},
+	"CA-13":   {method: signetv1.CertificateService_GetCertificate_FullMethodName},
+	"CA-14":   {method: signetv1.SdkConfigService_CreateSdkConfig_FullMethodName},
+	"CA-X-01": {method: signetv1.CertificateService_IssueCertificate_FullMethodName},
+	"CA-X-02": {method: signetv1.CertificateService_RevokeCertificate_FullMethodName},
+	"CA-X-03": {method: signetv1.CertificateService_RenewCertificate_FullMethodName},
+
 	"PA-REG-01":  {method: signetv1.RegistrationService_CreateRegistration_FullMethodName},
 	"PA-REG-02":  {method: signetv1.RegistrationService_CommitRegistration_FullMethodName},
 	"PA-REG-03":  {method: signetv1.RegistrationService_GetRegistration_FullMethodName},
@@ -61,7 +80,7 @@ var methods = map[string]struct{ method, why string }{
 
 func TestWhatRESTServesHasAMethod(t *testing.T) {
 	t.Parallel()
-	for _, op := range apitest.Coverage(t, "PA-") {
+	for _, op := range apitest.Coverage(t, "CA-", "PA-") {
 		m, ok := methods[op.ID]
 		if !op.Served {
 			require.False(t, ok, "%s is not served", op.ID)

@@ -20,8 +20,11 @@ import (
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/ca"
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/ca/revocation"
+	"github.com/signet-hsm/signet/ca/sdkconfig"
 	"github.com/signet-hsm/signet/callback"
 	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/internal/filter"
 	"github.com/signet-hsm/signet/operation"
 	"github.com/signet-hsm/signet/push"
 	"github.com/signet-hsm/signet/registration"
@@ -42,6 +45,8 @@ var (
 
 var errTokenHeader = fault.New(fault.Invalid, "TOKEN_HEADER", "the token header is not valid")
 
+var errStreamOver = fault.New(fault.Exhausted, "STREAM_OVER", "the stream takes no more, open another one")
+
 // row says how one failure is told. A sentinel without a row is INTERNAL.
 type row struct {
 	err  *fault.Error
@@ -52,6 +57,7 @@ var table = []row{
 	{errRequest, codes.InvalidArgument},
 	{errHeader, codes.InvalidArgument},
 	{errTokenHeader, codes.InvalidArgument},
+	{errStreamOver, codes.Aborted},
 
 	{access.ErrUnauthenticated, codes.Unauthenticated},
 	{access.ErrForbidden, codes.PermissionDenied},
@@ -84,6 +90,13 @@ var table = []row{
 	{ca.ErrConfig, codes.Internal},
 	{ca.ErrKey, codes.Internal},
 	{ca.ErrRecord, codes.Internal},
+
+	{filter.ErrProperty, codes.InvalidArgument},
+	{filter.ErrSyntax, codes.InvalidArgument},
+	{sdkconfig.ErrRequest, codes.InvalidArgument},
+	{sdkconfig.ErrNoSigner, codes.FailedPrecondition},
+	{revocation.ErrReason, codes.InvalidArgument},
+	{revocation.ErrRecord, codes.Internal},
 
 	{issuance.ErrRequest, codes.InvalidArgument},
 	{issuance.ErrRequestSignature, codes.InvalidArgument},
@@ -163,6 +176,7 @@ var fields = map[string]string{
 	"signatureType": "template.signature_types", "maxFailureCount": "template.max_failure_count",
 	"expiration": "template.expiration", "riskFlags": "template.risk_flags", "texts": "template.texts",
 	"id": "application", "appId": "application", "otpValidation": "otp_mode", "privateKeyBase64": "private_key", "csr": "order.csr", "user": "order.user", "client": "order.client",
+	"profile": "order.profile", "requests": "orders",
 }
 
 // told turns an error into the status a caller may see.
@@ -188,7 +202,7 @@ func told(err error, id string) error {
 	}
 	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: r.err.Reason, Domain: errDomain}}
 	if len(f.Violations) > 0 {
-		details = append(details, badRequest(f.Violations))
+		details = append(details, badRequest(f))
 	}
 	if r.code == codes.Unavailable {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
@@ -204,10 +218,14 @@ func told(err error, id string) error {
 	return st.Err()
 }
 
-func badRequest(violations []fault.Violation) *errdetails.BadRequest {
+func badRequest(f *fault.Error) *errdetails.BadRequest {
 	b := &errdetails.BadRequest{}
-	for _, v := range violations {
-		b.FieldViolations = append(b.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: spelled(v.Field), Description: v.Hint})
+	for _, v := range f.Violations {
+		field := v.Field
+		if f.Reason != errRequest.Reason { // ours are spelled as they shall be
+			field = spelled(field)
+		}
+		b.FieldViolations = append(b.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: field, Description: v.Hint})
 	}
 	return b
 }

@@ -22,7 +22,7 @@ import (
 
 func TestEverySentinelHasARow(t *testing.T) {
 	t.Parallel()
-	apitest.RequireRows(t, rows.Reasons(), "fault", "access", "app", "audit", "ca", "ca/issuance", "callback", "operation", "push", "registration", "token")
+	apitest.RequireRows(t, rows.Reasons(), "fault", "access", "app", "audit", "ca", "ca/issuance", "ca/sdkconfig", "internal/filter", "callback", "operation", "push", "registration", "token")
 }
 
 func TestErrorsAsTold(t *testing.T) {

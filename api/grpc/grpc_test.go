@@ -96,7 +96,7 @@ func newWorld(tb testing.TB) *world {
 		conn: serve(tb, api.Config{
 			Authority: in.Authority, Verifier: in.Registrations, Realms: in.Realms, Basic: in.Basic,
 			Registrations: in.Registrations, Operations: in.Operations, Tokens: in.Tokens, Push: in.Push, Callbacks: in.Callbacks,
-			Audit: in.Audit, Applications: in.Applications, ServiceURL: serviceURL, Users: in.Basic,
+			Audit: in.Audit, Applications: in.Applications, ServiceURL: serviceURL, Users: in.Basic, Operator: pgtest.Alpha,
 		}),
 		reader:     bearer(tb, in.Token(tb, pgtest.Alpha, time.Hour, "admin-read")),
 		writer:     bearer(tb, in.Token(tb, pgtest.Alpha, time.Hour, "admin-write")),
@@ -328,8 +328,23 @@ func TestMethodsByRole(t *testing.T) {
 		signetv1.SignerService_ListSigners_FullMethodName:           {[]string{"reader"}, codes.OK},
 		signetv1.SignerService_GetSigner_FullMethodName:             {[]string{"reader", "client"}, codes.InvalidArgument},
 		signetv1.SignerService_GetSignerChain_FullMethodName:        {[]string{"reader", "client"}, codes.InvalidArgument},
+		signetv1.SignerService_GetSignerPaths_FullMethodName:        {[]string{"reader", "client"}, codes.InvalidArgument},
+		signetv1.SignerService_DeleteSigner_FullMethodName:          {[]string{"writer"}, codes.InvalidArgument},
+		signetv1.SignerService_RenewSigner_FullMethodName:           {[]string{"writer"}, codes.InvalidArgument},
+		signetv1.SignerService_RenewAllSigners_FullMethodName:       {[]string{"writer"}, codes.OK},
+		signetv1.SignerService_RevokeSigner_FullMethodName:          {[]string{"writer"}, codes.InvalidArgument},
 		signetv1.CertificateService_IssueCertificate_FullMethodName: {[]string{"writer"}, codes.InvalidArgument},
-		signetv1.SignatureService_VerifySignature_FullMethodName:    {[]string{"shop"}, codes.InvalidArgument},
+
+		signetv1.SignerService_RevokeIssuedCertificates_FullMethodName: {[]string{"writer"}, codes.InvalidArgument},
+		signetv1.CertificateService_IssueCertificates_FullMethodName:   {[]string{"writer"}, codes.InvalidArgument},
+		signetv1.CertificateService_IssueStream_FullMethodName:         {[]string{"writer"}, codes.OK}, // the refusal is in the answer
+		signetv1.CertificateService_GetCertificate_FullMethodName:      {[]string{"reader"}, codes.InvalidArgument},
+		signetv1.CertificateService_ListCertificates_FullMethodName:    {[]string{"reader"}, codes.OK},
+		signetv1.CertificateService_RenewCertificate_FullMethodName:    {[]string{"writer", "client"}, codes.InvalidArgument},
+		signetv1.CertificateService_RevokeCertificate_FullMethodName:   {[]string{"writer"}, codes.InvalidArgument},
+		signetv1.SdkConfigService_CreateSdkConfig_FullMethodName:       {[]string{"writer"}, codes.InvalidArgument},
+
+		signetv1.SignatureService_VerifySignature_FullMethodName: {[]string{"shop"}, codes.InvalidArgument},
 
 		signetv1.RegistrationService_CreateRegistration_FullMethodName: {[]string{"shop"}, codes.InvalidArgument},
 		signetv1.RegistrationService_CommitRegistration_FullMethodName: {[]string{"shop"}, codes.NotFound},
@@ -526,7 +541,7 @@ func TestReflectionListsTheServices(t *testing.T) {
 	for _, s := range resp.GetListServicesResponse().GetService() {
 		names = append(names, s.GetName())
 	}
-	require.Subset(t, names, []string{"signet.v1.SignerService", "signet.v1.CertificateService", "signet.v1.SignatureService", "grpc.health.v1.Health"})
+	require.Subset(t, names, []string{"signet.v1.SignerService", "signet.v1.CertificateService", "signet.v1.SignatureService", "signet.v1.SdkConfigService", "grpc.health.v1.Health"})
 	require.NoError(t, stream.CloseSend())
 }
 
@@ -563,7 +578,8 @@ func TestAServiceWithoutItsDomainIsUnimplemented(t *testing.T) {
 	w := newWorld(t)
 	conn := serve(t, api.Config{Authority: w.Authority, Verifier: w.Registrations, Realms: w.Realms, Basic: w.Basic})
 	for method, call := range w.goodCalls() {
-		if method == signetv1.SignatureService_VerifySignature_FullMethodName {
+		if _, set := method, api.Privileges()[method]; !set.Has(access.PAIntegration) && !set.Has(access.PAAdmin) ||
+			method == signetv1.SignatureService_VerifySignature_FullMethodName {
 			continue // always there
 		}
 		require.Equal(t, codes.Unimplemented, status.Code(conn.Invoke(call.ctx, method, call.req, call.resp)), method)

@@ -22,13 +22,26 @@ import (
 
 // privileges has a row for each method: one of the set is enough.
 var privileges = map[string]access.Set{
-	signetv1.SignerService_CreateSigner_FullMethodName:          access.Any(access.AdminWrite),
-	signetv1.SignerService_GetSigner_FullMethodName:             access.Any(access.AdminRead, access.ASTClient),
-	signetv1.SignerService_ListSigners_FullMethodName:           access.Any(access.AdminRead),
-	signetv1.SignerService_GetSignerChain_FullMethodName:        access.Any(access.AdminRead, access.ASTClient),
-	signetv1.CertificateService_IssueCertificate_FullMethodName: access.Any(access.AdminWrite),
-	signetv1.SignatureService_VerifySignature_FullMethodName:    access.Any(access.PAIntegration),
+	signetv1.SignerService_CreateSigner_FullMethodName:             access.Any(access.AdminWrite),
+	signetv1.SignerService_GetSigner_FullMethodName:                access.Any(access.AdminRead, access.ASTClient),
+	signetv1.SignerService_ListSigners_FullMethodName:              access.Any(access.AdminRead),
+	signetv1.SignerService_DeleteSigner_FullMethodName:             access.Any(access.AdminWrite),
+	signetv1.SignerService_GetSignerChain_FullMethodName:           access.Any(access.AdminRead, access.ASTClient),
+	signetv1.SignerService_GetSignerPaths_FullMethodName:           access.Any(access.AdminRead, access.ASTClient),
+	signetv1.SignerService_RenewSigner_FullMethodName:              access.Any(access.AdminWrite),
+	signetv1.SignerService_RenewAllSigners_FullMethodName:          access.Any(access.AdminWrite), // and the operator's tenant
+	signetv1.SignerService_RevokeSigner_FullMethodName:             access.Any(access.AdminWrite),
+	signetv1.SignerService_RevokeIssuedCertificates_FullMethodName: access.Any(access.AdminWrite),
+	signetv1.CertificateService_IssueCertificate_FullMethodName:    access.Any(access.AdminWrite),
+	signetv1.CertificateService_IssueCertificates_FullMethodName:   access.Any(access.AdminWrite),
+	signetv1.CertificateService_IssueStream_FullMethodName:         access.Any(access.AdminWrite),
+	signetv1.CertificateService_GetCertificate_FullMethodName:      access.Any(access.AdminRead),
+	signetv1.CertificateService_ListCertificates_FullMethodName:    access.Any(access.AdminRead),
+	signetv1.CertificateService_RenewCertificate_FullMethodName:    access.Any(access.AdminWrite, access.ASTClient), // and the old certificate's key
+	signetv1.CertificateService_RevokeCertificate_FullMethodName:   access.Any(access.AdminWrite),
+	signetv1.SdkConfigService_CreateSdkConfig_FullMethodName:       access.Any(access.AdminWrite),
 
+	signetv1.SignatureService_VerifySignature_FullMethodName:       access.Any(access.PAIntegration),
 	signetv1.RegistrationService_CreateRegistration_FullMethodName: access.Any(access.PAIntegration),
 	signetv1.RegistrationService_CommitRegistration_FullMethodName: access.Any(access.PAIntegration),
 	signetv1.RegistrationService_GetRegistration_FullMethodName:    access.Any(access.PAIntegration),
@@ -87,14 +100,19 @@ type call struct {
 	principal access.Principal
 }
 
-type principalKey struct{}
+type callKey struct{}
 
-// principal is the caller that the interceptor has authenticated. gRPC gives a
-// handler no other place to find it.
-func principal(ctx context.Context) access.Principal {
-	p, _ := ctx.Value(principalKey{}).(access.Principal)
-	return p
+// callOf is the call that a handler serves. gRPC gives a handler no other place
+// to find it.
+func callOf(ctx context.Context) *call {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c
+	}
+	return &call{}
 }
+
+// principal is the caller that the interceptor has authenticated.
+func principal(ctx context.Context) access.Principal { return callOf(ctx).principal }
 
 // unary is the path every call takes.
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -119,12 +137,23 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	return resp, s.finish(ctx, c, nil)
 }
 
-// stream is the same for health's Watch and reflection, which may last.
+// stream is the same for streams, which may last: what bounds one is its
+// handler's, and so is the check of its messages' texts.
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	c := newCall(ss.Context(), info.FullMethod)
-	err := s.guarded(reqid.With(ss.Context(), c.id), c, func(context.Context) error { return handler(srv, ss) })
+	err := s.guarded(reqid.With(ss.Context(), c.id), c, func(ctx context.Context) error {
+		return handler(srv, streamOf{ss, ctx})
+	})
 	return s.finish(ss.Context(), c, err)
 }
+
+// streamOf is a stream that knows its call.
+type streamOf struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s streamOf) Context() context.Context { return s.ctx }
 
 func newCall(ctx context.Context, method string) *call {
 	offered := ""
@@ -144,13 +173,7 @@ func deadline(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // guarded authenticates and authorises, runs f, and turns a panic into an error.
 func (s *Server) guarded(ctx context.Context, c *call, f func(context.Context) error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			s.metrics.panics.Inc()
-			s.c.Logger.ErrorContext(ctx, "panic", "request_id", c.id, "method", c.method, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-			err = errors.New("panic in handler")
-		}
-	}()
+	defer s.recovered(ctx, c, &err)
 	wanted := privileges[c.method]
 	if !wanted.Has(access.Public) {
 		c.principal, err = s.authenticate(ctx)
@@ -161,7 +184,16 @@ func (s *Server) guarded(ctx context.Context, c *call, f func(context.Context) e
 			return fmt.Errorf("%w: needs %s", access.ErrForbidden, wanted)
 		}
 	}
-	return f(context.WithValue(ctx, principalKey{}, c.principal))
+	return f(context.WithValue(ctx, callKey{}, c))
+}
+
+// recovered is deferred where a call's code runs in a goroutine of its own.
+func (s *Server) recovered(ctx context.Context, c *call, err *error) {
+	if v := recover(); v != nil {
+		s.metrics.panics.Inc()
+		s.c.Logger.ErrorContext(ctx, "panic", "request_id", c.id, "method", c.method, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		*err = errors.New("panic in handler")
+	}
 }
 
 func (s *Server) authenticate(ctx context.Context) (access.Principal, error) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +23,7 @@ import (
 	"github.com/signet-hsm/signet/access"
 	"github.com/signet-hsm/signet/api/signetv1"
 	"github.com/signet-hsm/signet/ca"
+	"github.com/signet-hsm/signet/ca/sdkconfig"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -44,8 +46,20 @@ type Authority interface {
 	CreateSigner(ctx context.Context, t tenant.ID, r ca.CreateSigner) (ca.Signer, error)
 	Signer(ctx context.Context, t tenant.ID, spec string) (ca.Signer, error)
 	ListSigners(ctx context.Context, t tenant.ID, p ca.Page) ([]ca.Signer, int, error)
+	DeleteSigner(ctx context.Context, t tenant.ID, r ca.DeleteSigner) error
 	Chain(ctx context.Context, t tenant.ID, spec string) ([][]byte, error)
-	IssueDevice(ctx context.Context, t tenant.ID, r ca.IssueRequest) (ca.Certificate, error)
+	Paths(ctx context.Context, t tenant.ID, spec string) ([][][]byte, error)
+	RenewSigner(ctx context.Context, t tenant.ID, r ca.RenewSigner) (ca.Signer, error)
+	RenewAll(ctx context.Context, r ca.RenewAll) (ca.Renewals, error)
+	RevokeSigner(ctx context.Context, t tenant.ID, r ca.RevokeSigner) error
+	RevokeIssued(ctx context.Context, t tenant.ID, r ca.RevokeIssued) (int, error)
+	Issue(ctx context.Context, t tenant.ID, r ca.IssueRequest) (ca.Certificate, error)
+	IssueBatch(ctx context.Context, t tenant.ID, requests []ca.IssueRequest) ([]ca.Issued, error)
+	RenewDevice(ctx context.Context, t tenant.ID, r ca.RenewDevice) (ca.Certificate, error)
+	RevokeCertificate(ctx context.Context, t tenant.ID, r ca.RevokeCertificate) error
+	CertificateInfo(ctx context.Context, t tenant.ID, ref string) (ca.CertificateInfo, error)
+	ListCertificates(ctx context.Context, t tenant.ID, p ca.Page) ([]ca.CertificateInfo, int, error)
+	SignWithCurrent(ctx context.Context, t tenant.ID, s ca.Statement) (string, error)
 }
 
 // Verifier is the part of *registration.Registrar that the services call.
@@ -71,6 +85,10 @@ type Config struct {
 	Realms    Bearer
 	Basic     Basic
 
+	// Operator is the tenant whose administrators may act for the whole
+	// installation (RenewAllSigners); zero: nobody may.
+	Operator tenant.ID
+
 	Registrations Registrations
 	Operations    Operations // with their templates
 	Tokens        Tokens
@@ -83,6 +101,7 @@ type Config struct {
 
 	Ready   func(context.Context) error // for health; nil: always ready
 	TLS     *tls.Config                 // with ClientCAs and RequireAndVerifyClientCert for mTLS; nil: plain text
+	Now     func() time.Time            // nil: time.Now
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
 }
@@ -93,6 +112,10 @@ type Server struct {
 	server  *grpc.Server
 	health  *health.Server
 	metrics *metrics
+
+	streamLife time.Duration
+	draining   chan struct{} // closed when no stream shall take more
+	drainOnce  sync.Once
 }
 
 // New builds the server; it does not listen.
@@ -108,11 +131,18 @@ func New(c Config) (*Server, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	m, err := newMetrics(c.Metrics)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{c: c, metrics: m, health: health.NewServer()}
+	configs, err := sdkconfig.New(sdkconfig.Config{Signer: c.Authority, Now: c.Now})
+	if err != nil {
+		return nil, fmt.Errorf("grpc: %w", err)
+	}
+	s := &Server{c: c, metrics: m, health: health.NewServer(), streamLife: streamLife, draining: make(chan struct{})}
 	options := []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(s.unary),
 		grpc.ChainStreamInterceptor(s.stream),
@@ -127,8 +157,9 @@ func New(c Config) (*Server, error) {
 		options = append(options, grpc.Creds(credentials.NewTLS(c.TLS)))
 	}
 	s.server = grpc.NewServer(options...)
-	signetv1.RegisterSignerServiceServer(s.server, signers{authority: c.Authority})
-	signetv1.RegisterCertificateServiceServer(s.server, certificates{authority: c.Authority})
+	signetv1.RegisterSignerServiceServer(s.server, signers{authority: c.Authority, operator: c.Operator})
+	signetv1.RegisterCertificateServiceServer(s.server, certificates{authority: c.Authority, server: s})
+	signetv1.RegisterSdkConfigServiceServer(s.server, sdkConfigs{maker: configs})
 	signetv1.RegisterSignatureServiceServer(s.server, signatures{verifier: c.Verifier})
 	s.registerOptional()
 	healthpb.RegisterHealthServer(s.server, s.health)
@@ -220,6 +251,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 func (s *Server) stop() {
 	s.health.Shutdown()
+	s.drainOnce.Do(func() { close(s.draining) })
 	force := time.AfterFunc(drainWithin, s.server.Stop)
 	defer force.Stop()
 	s.server.GracefulStop()

@@ -77,18 +77,18 @@ func template(m *signetv1.OperationTemplate) (operation.Template, error) {
 	}
 	var wrong []fault.Violation
 	if m.MaxFailureCount != nil && m.GetMaxFailureCount() < 1 {
-		wrong = append(wrong, fault.Violation{Field: "maxFailureCount", Hint: "must be at least 1"})
+		wrong = append(wrong, fault.Violation{Field: "template.max_failure_count", Hint: "must be at least 1"})
 	}
 	if m.Expiration != nil {
 		tpl.Lifetime = m.GetExpiration().AsDuration() // one that no Duration can hold is the longest one, and too long
 		if m.GetExpiration().CheckValid() != nil || tpl.Lifetime == 0 {
-			wrong = append(wrong, fault.Violation{Field: "expiration", Hint: fmt.Sprintf("must be 1 to %d whole seconds", operation.MaxLifetime/time.Second)})
+			wrong = append(wrong, fault.Violation{Field: "template.expiration", Hint: fmt.Sprintf("must be 1 to %d whole seconds", operation.MaxLifetime/time.Second)})
 		}
 	}
 	for i, t := range m.GetSignatureTypes() {
 		f, ok := factors[t]
 		if !ok {
-			wrong = append(wrong, fault.Violation{Field: fmt.Sprintf("signatureType[%d]", i), Hint: "must be one of the six signature types"})
+			wrong = append(wrong, fault.Violation{Field: fmt.Sprintf("template.signature_types[%d]", i), Hint: "must be one of the six signature types"})
 		}
 		tpl.Types = append(tpl.Types, f)
 	}

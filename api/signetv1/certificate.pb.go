@@ -9,6 +9,7 @@ package signetv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -21,6 +22,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type CertificateStatus int32
+
+const (
+	CertificateStatus_CERTIFICATE_STATUS_UNSPECIFIED CertificateStatus = 0
+	// Recorded, not signed yet.
+	CertificateStatus_CERTIFICATE_STATUS_REQUESTED CertificateStatus = 1
+	CertificateStatus_CERTIFICATE_STATUS_ISSUED    CertificateStatus = 2
+	// Nothing was signed, or nothing that left.
+	CertificateStatus_CERTIFICATE_STATUS_FAILED  CertificateStatus = 3
+	CertificateStatus_CERTIFICATE_STATUS_REVOKED CertificateStatus = 4
+	// Was ISSUED until its last valid second.
+	CertificateStatus_CERTIFICATE_STATUS_EXPIRED CertificateStatus = 5
+)
+
+// Enum value maps for CertificateStatus.
+var (
+	CertificateStatus_name = map[int32]string{
+		0: "CERTIFICATE_STATUS_UNSPECIFIED",
+		1: "CERTIFICATE_STATUS_REQUESTED",
+		2: "CERTIFICATE_STATUS_ISSUED",
+		3: "CERTIFICATE_STATUS_FAILED",
+		4: "CERTIFICATE_STATUS_REVOKED",
+		5: "CERTIFICATE_STATUS_EXPIRED",
+	}
+	CertificateStatus_value = map[string]int32{
+		"CERTIFICATE_STATUS_UNSPECIFIED": 0,
+		"CERTIFICATE_STATUS_REQUESTED":   1,
+		"CERTIFICATE_STATUS_ISSUED":      2,
+		"CERTIFICATE_STATUS_FAILED":      3,
+		"CERTIFICATE_STATUS_REVOKED":     4,
+		"CERTIFICATE_STATUS_EXPIRED":     5,
+	}
+)
+
+func (x CertificateStatus) Enum() *CertificateStatus {
+	p := new(CertificateStatus)
+	*p = x
+	return p
+}
+
+func (x CertificateStatus) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CertificateStatus) Descriptor() protoreflect.EnumDescriptor {
+	return file_signetv1_certificate_proto_enumTypes[0].Descriptor()
+}
+
+func (CertificateStatus) Type() protoreflect.EnumType {
+	return &file_signetv1_certificate_proto_enumTypes[0]
+}
+
+func (x CertificateStatus) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CertificateStatus.Descriptor instead.
+func (CertificateStatus) EnumDescriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{0}
+}
+
 // CertificateOrder is what one certificate is issued from. It is a message of its
 // own so that a batch call can repeat it.
 type CertificateOrder struct {
@@ -28,11 +90,18 @@ type CertificateOrder struct {
 	// PKCS#10 request, DER.
 	Csr []byte `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
 	// User the device belongs to, 1..255 printable characters; kept in the record,
-	// not in the certificate.
+	// not in the certificate. A GATEWAY may have none.
 	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
-	// AST client id of the device, 26 characters of the ULID alphabet; becomes the
+	// Client id of the device, 26 characters of the ULID alphabet; becomes the
 	// common name.
-	Client        string `protobuf:"bytes,3,opt,name=client,proto3" json:"client,omitempty"`
+	Client string `protobuf:"bytes,3,opt,name=client,proto3" json:"client,omitempty"`
+	// AST_DEVICE, SIGNATURE, GATEWAY, or another that the service is configured
+	// with; empty: AST_DEVICE.
+	Profile string `protobuf:"bytes,4,opt,name=profile,proto3" json:"profile,omitempty"`
+	// Host names and addresses of a GATEWAY, in lower case, without wildcards. The
+	// caller knows that they are the client's; those in the request do not count.
+	DnsNames      []string `protobuf:"bytes,5,rep,name=dns_names,json=dnsNames,proto3" json:"dns_names,omitempty"`
+	IpAddresses   []string `protobuf:"bytes,6,rep,name=ip_addresses,json=ipAddresses,proto3" json:"ip_addresses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -88,6 +157,27 @@ func (x *CertificateOrder) GetClient() string {
 	return ""
 }
 
+func (x *CertificateOrder) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *CertificateOrder) GetDnsNames() []string {
+	if x != nil {
+		return x.DnsNames
+	}
+	return nil
+}
+
+func (x *CertificateOrder) GetIpAddresses() []string {
+	if x != nil {
+		return x.IpAddresses
+	}
+	return nil
+}
+
 // IssuedCertificate is the outcome of one CertificateOrder.
 type IssuedCertificate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -98,7 +188,12 @@ type IssuedCertificate struct {
 	// X.509, DER.
 	Certificate []byte `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
 	// The issuing chain, DER, the signer's certificate first, the root last.
-	Chain         [][]byte `protobuf:"bytes,4,rep,name=chain,proto3" json:"chain,omitempty"`
+	Chain [][]byte `protobuf:"bytes,4,rep,name=chain,proto3" json:"chain,omitempty"`
+	// Id of the signer.
+	Signer    string                 `protobuf:"bytes,5,opt,name=signer,proto3" json:"signer,omitempty"`
+	NotBefore *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
+	// The last valid second.
+	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -157,6 +252,27 @@ func (x *IssuedCertificate) GetCertificate() []byte {
 func (x *IssuedCertificate) GetChain() [][]byte {
 	if x != nil {
 		return x.Chain
+	}
+	return nil
+}
+
+func (x *IssuedCertificate) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *IssuedCertificate) GetNotBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotBefore
+	}
+	return nil
+}
+
+func (x *IssuedCertificate) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
 	}
 	return nil
 }
@@ -249,26 +365,1096 @@ func (x *IssueCertificateResponse) GetIssued() *IssuedCertificate {
 	return nil
 }
 
+type IssueCertificatesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1..256.
+	Orders        []*CertificateOrder `protobuf:"bytes,1,rep,name=orders,proto3" json:"orders,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueCertificatesRequest) Reset() {
+	*x = IssueCertificatesRequest{}
+	mi := &file_signetv1_certificate_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueCertificatesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueCertificatesRequest) ProtoMessage() {}
+
+func (x *IssueCertificatesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueCertificatesRequest.ProtoReflect.Descriptor instead.
+func (*IssueCertificatesRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *IssueCertificatesRequest) GetOrders() []*CertificateOrder {
+	if x != nil {
+		return x.Orders
+	}
+	return nil
+}
+
+type IssueCertificatesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the orders.
+	Results       []*OrderResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueCertificatesResponse) Reset() {
+	*x = IssueCertificatesResponse{}
+	mi := &file_signetv1_certificate_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueCertificatesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueCertificatesResponse) ProtoMessage() {}
+
+func (x *IssueCertificatesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueCertificatesResponse.ProtoReflect.Descriptor instead.
+func (*IssueCertificatesResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *IssueCertificatesResponse) GetResults() []*OrderResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// OrderResult is a certificate, or why there is none.
+type OrderResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*OrderResult_Issued
+	//	*OrderResult_Error
+	Outcome       isOrderResult_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderResult) Reset() {
+	*x = OrderResult{}
+	mi := &file_signetv1_certificate_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderResult) ProtoMessage() {}
+
+func (x *OrderResult) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderResult.ProtoReflect.Descriptor instead.
+func (*OrderResult) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *OrderResult) GetOutcome() isOrderResult_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *OrderResult) GetIssued() *IssuedCertificate {
+	if x != nil {
+		if x, ok := x.Outcome.(*OrderResult_Issued); ok {
+			return x.Issued
+		}
+	}
+	return nil
+}
+
+func (x *OrderResult) GetError() *OrderError {
+	if x != nil {
+		if x, ok := x.Outcome.(*OrderResult_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isOrderResult_Outcome interface {
+	isOrderResult_Outcome()
+}
+
+type OrderResult_Issued struct {
+	Issued *IssuedCertificate `protobuf:"bytes,1,opt,name=issued,proto3,oneof"`
+}
+
+type OrderResult_Error struct {
+	Error *OrderError `protobuf:"bytes,2,opt,name=error,proto3,oneof"`
+}
+
+func (*OrderResult_Issued) isOrderResult_Outcome() {}
+
+func (*OrderResult_Error) isOrderResult_Outcome() {}
+
+// OrderError is what the status of IssueCertificate would be.
+type OrderError struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A code of gRPC: 3 INVALID_ARGUMENT, 14 UNAVAILABLE (safe to retry), ...
+	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	// Stable; empty for INTERNAL.
+	Reason        string            `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string            `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	Violations    []*OrderViolation `protobuf:"bytes,4,rep,name=violations,proto3" json:"violations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderError) Reset() {
+	*x = OrderError{}
+	mi := &file_signetv1_certificate_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderError) ProtoMessage() {}
+
+func (x *OrderError) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderError.ProtoReflect.Descriptor instead.
+func (*OrderError) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *OrderError) GetCode() int32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *OrderError) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *OrderError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *OrderError) GetViolations() []*OrderViolation {
+	if x != nil {
+		return x.Violations
+	}
+	return nil
+}
+
+type OrderViolation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path of the field in the request.
+	Field         string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	Description   string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderViolation) Reset() {
+	*x = OrderViolation{}
+	mi := &file_signetv1_certificate_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderViolation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderViolation) ProtoMessage() {}
+
+func (x *OrderViolation) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderViolation.ProtoReflect.Descriptor instead.
+func (*OrderViolation) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *OrderViolation) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *OrderViolation) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+type IssueStreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the caller and repeated in the answer.
+	Tag           uint64            `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	Order         *CertificateOrder `protobuf:"bytes,2,opt,name=order,proto3" json:"order,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueStreamRequest) Reset() {
+	*x = IssueStreamRequest{}
+	mi := &file_signetv1_certificate_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueStreamRequest) ProtoMessage() {}
+
+func (x *IssueStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueStreamRequest.ProtoReflect.Descriptor instead.
+func (*IssueStreamRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *IssueStreamRequest) GetTag() uint64 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
+func (x *IssueStreamRequest) GetOrder() *CertificateOrder {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+type IssueStreamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tag           uint64                 `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	Result        *OrderResult           `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueStreamResponse) Reset() {
+	*x = IssueStreamResponse{}
+	mi := &file_signetv1_certificate_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueStreamResponse) ProtoMessage() {}
+
+func (x *IssueStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueStreamResponse.ProtoReflect.Descriptor instead.
+func (*IssueStreamResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *IssueStreamResponse) GetTag() uint64 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
+func (x *IssueStreamResponse) GetResult() *OrderResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+// CertificateInfo is the state of a certificate request.
+type CertificateInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ULID; for a signer's own certificate the signer's id.
+	CertRef string            `protobuf:"bytes,1,opt,name=cert_ref,json=certRef,proto3" json:"cert_ref,omitempty"`
+	Status  CertificateStatus `protobuf:"varint,2,opt,name=status,proto3,enum=signet.v1.CertificateStatus" json:"status,omitempty"`
+	// Who signed it; empty for a signer's own, which the installation's issuer signs.
+	Signer string `protobuf:"bytes,3,opt,name=signer,proto3" json:"signer,omitempty"`
+	// Empty when it is nobody's.
+	User string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	// Empty when it is no client's.
+	Client      string                 `protobuf:"bytes,5,opt,name=client,proto3" json:"client,omitempty"`
+	Profile     string                 `protobuf:"bytes,6,opt,name=profile,proto3" json:"profile,omitempty"`
+	RequestedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"`
+	// Not set until it is issued.
+	IssuedAt      *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=issued_at,json=issuedAt,proto3" json:"issued_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertificateInfo) Reset() {
+	*x = CertificateInfo{}
+	mi := &file_signetv1_certificate_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificateInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificateInfo) ProtoMessage() {}
+
+func (x *CertificateInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertificateInfo.ProtoReflect.Descriptor instead.
+func (*CertificateInfo) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CertificateInfo) GetCertRef() string {
+	if x != nil {
+		return x.CertRef
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetStatus() CertificateStatus {
+	if x != nil {
+		return x.Status
+	}
+	return CertificateStatus_CERTIFICATE_STATUS_UNSPECIFIED
+}
+
+func (x *CertificateInfo) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetRequestedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RequestedAt
+	}
+	return nil
+}
+
+func (x *CertificateInfo) GetIssuedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.IssuedAt
+	}
+	return nil
+}
+
+type GetCertificateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CertRef       string                 `protobuf:"bytes,1,opt,name=cert_ref,json=certRef,proto3" json:"cert_ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCertificateRequest) Reset() {
+	*x = GetCertificateRequest{}
+	mi := &file_signetv1_certificate_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCertificateRequest) ProtoMessage() {}
+
+func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCertificateRequest.ProtoReflect.Descriptor instead.
+func (*GetCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GetCertificateRequest) GetCertRef() string {
+	if x != nil {
+		return x.CertRef
+	}
+	return ""
+}
+
+type GetCertificateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Info          *CertificateInfo       `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCertificateResponse) Reset() {
+	*x = GetCertificateResponse{}
+	mi := &file_signetv1_certificate_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCertificateResponse) ProtoMessage() {}
+
+func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCertificateResponse.ProtoReflect.Descriptor instead.
+func (*GetCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetCertificateResponse) GetInfo() *CertificateInfo {
+	if x != nil {
+		return x.Info
+	}
+	return nil
+}
+
+type ListCertificatesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Page number from 1; 0 means 1.
+	Page int32 `protobuf:"varint,1,opt,name=page,proto3" json:"page,omitempty"`
+	// 5..100; 0 means 20.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// As over REST, e.g. "status = ISSUED and user ^= ja"; empty: all. Properties
+	// are certRef, status, user, client and profile.
+	Filter        string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCertificatesRequest) Reset() {
+	*x = ListCertificatesRequest{}
+	mi := &file_signetv1_certificate_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCertificatesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCertificatesRequest) ProtoMessage() {}
+
+func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCertificatesRequest.ProtoReflect.Descriptor instead.
+func (*ListCertificatesRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListCertificatesRequest) GetPage() int32 {
+	if x != nil {
+		return x.Page
+	}
+	return 0
+}
+
+func (x *ListCertificatesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListCertificatesRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+type ListCertificatesResponse struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Certificates []*CertificateInfo     `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	// Certificates that pass the filter, over all pages.
+	Total         int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCertificatesResponse) Reset() {
+	*x = ListCertificatesResponse{}
+	mi := &file_signetv1_certificate_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCertificatesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCertificatesResponse) ProtoMessage() {}
+
+func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCertificatesResponse.ProtoReflect.Descriptor instead.
+func (*ListCertificatesResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListCertificatesResponse) GetCertificates() []*CertificateInfo {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *ListCertificatesResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+type RenewCertificateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PKCS#10 request, DER: with the old key to renew, with another one to rekey.
+	Csr []byte `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	// Not set: the holder is at the other end of this connection, and its TLS client
+	// certificate is the old one.
+	Proof         *RenewalProof `protobuf:"bytes,2,opt,name=proof,proto3" json:"proof,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewCertificateRequest) Reset() {
+	*x = RenewCertificateRequest{}
+	mi := &file_signetv1_certificate_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewCertificateRequest) ProtoMessage() {}
+
+func (x *RenewCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewCertificateRequest.ProtoReflect.Descriptor instead.
+func (*RenewCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RenewCertificateRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+func (x *RenewCertificateRequest) GetProof() *RenewalProof {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+// RenewalProof shows that the holder of a certificate asks for the next one.
+type RenewalProof struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The old one, X.509, DER.
+	Certificate []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// Within five minutes of the service's clock, so that what was recorded is of no
+	// use later. Whole seconds count.
+	SignedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=signed_at,json=signedAt,proto3" json:"signed_at,omitempty"`
+	// By the old certificate's key, over these bytes in turn: the text
+	// "signet.v1 RenewCertificate", a zero byte, SHA-256 of the old certificate,
+	// SHA-256 of the csr, signed_at in seconds since 1970 as 8 bytes, big-endian.
+	// ECDSA (P-256 with SHA-256, P-384 with SHA-384, as ASN.1), RSA PKCS #1 v1.5
+	// with SHA-256, or Ed25519.
+	Signature     []byte `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewalProof) Reset() {
+	*x = RenewalProof{}
+	mi := &file_signetv1_certificate_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewalProof) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewalProof) ProtoMessage() {}
+
+func (x *RenewalProof) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewalProof.ProtoReflect.Descriptor instead.
+func (*RenewalProof) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RenewalProof) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *RenewalProof) GetSignedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SignedAt
+	}
+	return nil
+}
+
+func (x *RenewalProof) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+type RenewCertificateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Issued        *IssuedCertificate     `protobuf:"bytes,1,opt,name=issued,proto3" json:"issued,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewCertificateResponse) Reset() {
+	*x = RenewCertificateResponse{}
+	mi := &file_signetv1_certificate_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewCertificateResponse) ProtoMessage() {}
+
+func (x *RenewCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewCertificateResponse.ProtoReflect.Descriptor instead.
+func (*RenewCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RenewCertificateResponse) GetIssued() *IssuedCertificate {
+	if x != nil {
+		return x.Issued
+	}
+	return nil
+}
+
+type RevokeCertificateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of the two: the reference, or the serial number as 32 lower-case hex
+	// digits.
+	CertRef string `protobuf:"bytes,1,opt,name=cert_ref,json=certRef,proto3" json:"cert_ref,omitempty"`
+	Serial  string `protobuf:"bytes,2,opt,name=serial,proto3" json:"serial,omitempty"`
+	// Not CA_COMPROMISE or AA_COMPROMISE: the certificate is no CA's.
+	Reason RevocationReason `protobuf:"varint,3,opt,name=reason,proto3,enum=signet.v1.RevocationReason" json:"reason,omitempty"`
+	// When the key is thought to have been lost; not set: not stated. Not in the
+	// future.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeCertificateRequest) Reset() {
+	*x = RevokeCertificateRequest{}
+	mi := &file_signetv1_certificate_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeCertificateRequest) ProtoMessage() {}
+
+func (x *RevokeCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeCertificateRequest.ProtoReflect.Descriptor instead.
+func (*RevokeCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RevokeCertificateRequest) GetCertRef() string {
+	if x != nil {
+		return x.CertRef
+	}
+	return ""
+}
+
+func (x *RevokeCertificateRequest) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *RevokeCertificateRequest) GetReason() RevocationReason {
+	if x != nil {
+		return x.Reason
+	}
+	return RevocationReason_REVOCATION_REASON_UNSPECIFIED
+}
+
+func (x *RevokeCertificateRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type RevokeCertificateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeCertificateResponse) Reset() {
+	*x = RevokeCertificateResponse{}
+	mi := &file_signetv1_certificate_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeCertificateResponse) ProtoMessage() {}
+
+func (x *RevokeCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_certificate_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeCertificateResponse.ProtoReflect.Descriptor instead.
+func (*RevokeCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_certificate_proto_rawDescGZIP(), []int{20}
+}
+
 var File_signetv1_certificate_proto protoreflect.FileDescriptor
 
 const file_signetv1_certificate_proto_rawDesc = "" +
 	"\n" +
-	"\x1asignetv1/certificate.proto\x12\tsignet.v1\"P\n" +
+	"\x1asignetv1/certificate.proto\x12\tsignet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19signetv1/revocation.proto\"\xaa\x01\n" +
 	"\x10CertificateOrder\x12\x10\n" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
-	"\x06client\x18\x03 \x01(\tR\x06client\"~\n" +
+	"\x06client\x18\x03 \x01(\tR\x06client\x12\x18\n" +
+	"\aprofile\x18\x04 \x01(\tR\aprofile\x12\x1b\n" +
+	"\tdns_names\x18\x05 \x03(\tR\bdnsNames\x12!\n" +
+	"\fip_addresses\x18\x06 \x03(\tR\vipAddresses\"\x8a\x02\n" +
 	"\x11IssuedCertificate\x12\x19\n" +
 	"\bcert_ref\x18\x01 \x01(\tR\acertRef\x12\x16\n" +
 	"\x06serial\x18\x02 \x01(\tR\x06serial\x12 \n" +
 	"\vcertificate\x18\x03 \x01(\fR\vcertificate\x12\x14\n" +
-	"\x05chain\x18\x04 \x03(\fR\x05chain\"L\n" +
+	"\x05chain\x18\x04 \x03(\fR\x05chain\x12\x16\n" +
+	"\x06signer\x18\x05 \x01(\tR\x06signer\x129\n" +
+	"\n" +
+	"not_before\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x127\n" +
+	"\tnot_after\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"L\n" +
 	"\x17IssueCertificateRequest\x121\n" +
 	"\x05order\x18\x01 \x01(\v2\x1b.signet.v1.CertificateOrderR\x05order\"P\n" +
 	"\x18IssueCertificateResponse\x124\n" +
-	"\x06issued\x18\x01 \x01(\v2\x1c.signet.v1.IssuedCertificateR\x06issued2q\n" +
+	"\x06issued\x18\x01 \x01(\v2\x1c.signet.v1.IssuedCertificateR\x06issued\"O\n" +
+	"\x18IssueCertificatesRequest\x123\n" +
+	"\x06orders\x18\x01 \x03(\v2\x1b.signet.v1.CertificateOrderR\x06orders\"M\n" +
+	"\x19IssueCertificatesResponse\x120\n" +
+	"\aresults\x18\x01 \x03(\v2\x16.signet.v1.OrderResultR\aresults\"\x7f\n" +
+	"\vOrderResult\x126\n" +
+	"\x06issued\x18\x01 \x01(\v2\x1c.signet.v1.IssuedCertificateH\x00R\x06issued\x12-\n" +
+	"\x05error\x18\x02 \x01(\v2\x15.signet.v1.OrderErrorH\x00R\x05errorB\t\n" +
+	"\aoutcome\"\x8d\x01\n" +
+	"\n" +
+	"OrderError\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x129\n" +
+	"\n" +
+	"violations\x18\x04 \x03(\v2\x19.signet.v1.OrderViolationR\n" +
+	"violations\"H\n" +
+	"\x0eOrderViolation\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\"Y\n" +
+	"\x12IssueStreamRequest\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\x04R\x03tag\x121\n" +
+	"\x05order\x18\x02 \x01(\v2\x1b.signet.v1.CertificateOrderR\x05order\"W\n" +
+	"\x13IssueStreamResponse\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\x04R\x03tag\x12.\n" +
+	"\x06result\x18\x02 \x01(\v2\x16.signet.v1.OrderResultR\x06result\"\xb8\x02\n" +
+	"\x0fCertificateInfo\x12\x19\n" +
+	"\bcert_ref\x18\x01 \x01(\tR\acertRef\x124\n" +
+	"\x06status\x18\x02 \x01(\x0e2\x1c.signet.v1.CertificateStatusR\x06status\x12\x16\n" +
+	"\x06signer\x18\x03 \x01(\tR\x06signer\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04user\x12\x16\n" +
+	"\x06client\x18\x05 \x01(\tR\x06client\x12\x18\n" +
+	"\aprofile\x18\x06 \x01(\tR\aprofile\x12=\n" +
+	"\frequested_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vrequestedAt\x127\n" +
+	"\tissued_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bissuedAt\"2\n" +
+	"\x15GetCertificateRequest\x12\x19\n" +
+	"\bcert_ref\x18\x01 \x01(\tR\acertRef\"H\n" +
+	"\x16GetCertificateResponse\x12.\n" +
+	"\x04info\x18\x01 \x01(\v2\x1a.signet.v1.CertificateInfoR\x04info\"b\n" +
+	"\x17ListCertificatesRequest\x12\x12\n" +
+	"\x04page\x18\x01 \x01(\x05R\x04page\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x16\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\"p\n" +
+	"\x18ListCertificatesResponse\x12>\n" +
+	"\fcertificates\x18\x01 \x03(\v2\x1a.signet.v1.CertificateInfoR\fcertificates\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\"Z\n" +
+	"\x17RenewCertificateRequest\x12\x10\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\x12-\n" +
+	"\x05proof\x18\x02 \x01(\v2\x17.signet.v1.RenewalProofR\x05proof\"\x87\x01\n" +
+	"\fRenewalProof\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x127\n" +
+	"\tsigned_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bsignedAt\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"P\n" +
+	"\x18RenewCertificateResponse\x124\n" +
+	"\x06issued\x18\x01 \x01(\v2\x1c.signet.v1.IssuedCertificateR\x06issued\"\xb4\x01\n" +
+	"\x18RevokeCertificateRequest\x12\x19\n" +
+	"\bcert_ref\x18\x01 \x01(\tR\acertRef\x12\x16\n" +
+	"\x06serial\x18\x02 \x01(\tR\x06serial\x123\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\x1b.signet.v1.RevocationReasonR\x06reason\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x1b\n" +
+	"\x19RevokeCertificateResponse*\xd7\x01\n" +
+	"\x11CertificateStatus\x12\"\n" +
+	"\x1eCERTIFICATE_STATUS_UNSPECIFIED\x10\x00\x12 \n" +
+	"\x1cCERTIFICATE_STATUS_REQUESTED\x10\x01\x12\x1d\n" +
+	"\x19CERTIFICATE_STATUS_ISSUED\x10\x02\x12\x1d\n" +
+	"\x19CERTIFICATE_STATUS_FAILED\x10\x03\x12\x1e\n" +
+	"\x1aCERTIFICATE_STATUS_REVOKED\x10\x04\x12\x1e\n" +
+	"\x1aCERTIFICATE_STATUS_EXPIRED\x10\x052\x94\x05\n" +
 	"\x12CertificateService\x12[\n" +
-	"\x10IssueCertificate\x12\".signet.v1.IssueCertificateRequest\x1a#.signet.v1.IssueCertificateResponseB4Z2github.com/signet-hsm/signet/api/signetv1;signetv1b\x06proto3"
+	"\x10IssueCertificate\x12\".signet.v1.IssueCertificateRequest\x1a#.signet.v1.IssueCertificateResponse\x12^\n" +
+	"\x11IssueCertificates\x12#.signet.v1.IssueCertificatesRequest\x1a$.signet.v1.IssueCertificatesResponse\x12P\n" +
+	"\vIssueStream\x12\x1d.signet.v1.IssueStreamRequest\x1a\x1e.signet.v1.IssueStreamResponse(\x010\x01\x12U\n" +
+	"\x0eGetCertificate\x12 .signet.v1.GetCertificateRequest\x1a!.signet.v1.GetCertificateResponse\x12[\n" +
+	"\x10ListCertificates\x12\".signet.v1.ListCertificatesRequest\x1a#.signet.v1.ListCertificatesResponse\x12[\n" +
+	"\x10RenewCertificate\x12\".signet.v1.RenewCertificateRequest\x1a#.signet.v1.RenewCertificateResponse\x12^\n" +
+	"\x11RevokeCertificate\x12#.signet.v1.RevokeCertificateRequest\x1a$.signet.v1.RevokeCertificateResponseB4Z2github.com/signet-hsm/signet/api/signetv1;signetv1b\x06proto3"
 
 var (
 	file_signetv1_certificate_proto_rawDescOnce sync.Once
@@ -282,23 +1468,75 @@ func file_signetv1_certificate_proto_rawDescGZIP() []byte {
 	return file_signetv1_certificate_proto_rawDescData
 }
 
-var file_signetv1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_signetv1_certificate_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_signetv1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_signetv1_certificate_proto_goTypes = []any{
-	(*CertificateOrder)(nil),         // 0: signet.v1.CertificateOrder
-	(*IssuedCertificate)(nil),        // 1: signet.v1.IssuedCertificate
-	(*IssueCertificateRequest)(nil),  // 2: signet.v1.IssueCertificateRequest
-	(*IssueCertificateResponse)(nil), // 3: signet.v1.IssueCertificateResponse
+	(CertificateStatus)(0),            // 0: signet.v1.CertificateStatus
+	(*CertificateOrder)(nil),          // 1: signet.v1.CertificateOrder
+	(*IssuedCertificate)(nil),         // 2: signet.v1.IssuedCertificate
+	(*IssueCertificateRequest)(nil),   // 3: signet.v1.IssueCertificateRequest
+	(*IssueCertificateResponse)(nil),  // 4: signet.v1.IssueCertificateResponse
+	(*IssueCertificatesRequest)(nil),  // 5: signet.v1.IssueCertificatesRequest
+	(*IssueCertificatesResponse)(nil), // 6: signet.v1.IssueCertificatesResponse
+	(*OrderResult)(nil),               // 7: signet.v1.OrderResult
+	(*OrderError)(nil),                // 8: signet.v1.OrderError
+	(*OrderViolation)(nil),            // 9: signet.v1.OrderViolation
+	(*IssueStreamRequest)(nil),        // 10: signet.v1.IssueStreamRequest
+	(*IssueStreamResponse)(nil),       // 11: signet.v1.IssueStreamResponse
+	(*CertificateInfo)(nil),           // 12: signet.v1.CertificateInfo
+	(*GetCertificateRequest)(nil),     // 13: signet.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil),    // 14: signet.v1.GetCertificateResponse
+	(*ListCertificatesRequest)(nil),   // 15: signet.v1.ListCertificatesRequest
+	(*ListCertificatesResponse)(nil),  // 16: signet.v1.ListCertificatesResponse
+	(*RenewCertificateRequest)(nil),   // 17: signet.v1.RenewCertificateRequest
+	(*RenewalProof)(nil),              // 18: signet.v1.RenewalProof
+	(*RenewCertificateResponse)(nil),  // 19: signet.v1.RenewCertificateResponse
+	(*RevokeCertificateRequest)(nil),  // 20: signet.v1.RevokeCertificateRequest
+	(*RevokeCertificateResponse)(nil), // 21: signet.v1.RevokeCertificateResponse
+	(*timestamppb.Timestamp)(nil),     // 22: google.protobuf.Timestamp
+	(RevocationReason)(0),             // 23: signet.v1.RevocationReason
 }
 var file_signetv1_certificate_proto_depIdxs = []int32{
-	0, // 0: signet.v1.IssueCertificateRequest.order:type_name -> signet.v1.CertificateOrder
-	1, // 1: signet.v1.IssueCertificateResponse.issued:type_name -> signet.v1.IssuedCertificate
-	2, // 2: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
-	3, // 3: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	22, // 0: signet.v1.IssuedCertificate.not_before:type_name -> google.protobuf.Timestamp
+	22, // 1: signet.v1.IssuedCertificate.not_after:type_name -> google.protobuf.Timestamp
+	1,  // 2: signet.v1.IssueCertificateRequest.order:type_name -> signet.v1.CertificateOrder
+	2,  // 3: signet.v1.IssueCertificateResponse.issued:type_name -> signet.v1.IssuedCertificate
+	1,  // 4: signet.v1.IssueCertificatesRequest.orders:type_name -> signet.v1.CertificateOrder
+	7,  // 5: signet.v1.IssueCertificatesResponse.results:type_name -> signet.v1.OrderResult
+	2,  // 6: signet.v1.OrderResult.issued:type_name -> signet.v1.IssuedCertificate
+	8,  // 7: signet.v1.OrderResult.error:type_name -> signet.v1.OrderError
+	9,  // 8: signet.v1.OrderError.violations:type_name -> signet.v1.OrderViolation
+	1,  // 9: signet.v1.IssueStreamRequest.order:type_name -> signet.v1.CertificateOrder
+	7,  // 10: signet.v1.IssueStreamResponse.result:type_name -> signet.v1.OrderResult
+	0,  // 11: signet.v1.CertificateInfo.status:type_name -> signet.v1.CertificateStatus
+	22, // 12: signet.v1.CertificateInfo.requested_at:type_name -> google.protobuf.Timestamp
+	22, // 13: signet.v1.CertificateInfo.issued_at:type_name -> google.protobuf.Timestamp
+	12, // 14: signet.v1.GetCertificateResponse.info:type_name -> signet.v1.CertificateInfo
+	12, // 15: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.CertificateInfo
+	18, // 16: signet.v1.RenewCertificateRequest.proof:type_name -> signet.v1.RenewalProof
+	22, // 17: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
+	2,  // 18: signet.v1.RenewCertificateResponse.issued:type_name -> signet.v1.IssuedCertificate
+	23, // 19: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.RevocationReason
+	22, // 20: signet.v1.RevokeCertificateRequest.since:type_name -> google.protobuf.Timestamp
+	3,  // 21: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
+	5,  // 22: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificatesRequest
+	10, // 23: signet.v1.CertificateService.IssueStream:input_type -> signet.v1.IssueStreamRequest
+	13, // 24: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
+	15, // 25: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
+	17, // 26: signet.v1.CertificateService.RenewCertificate:input_type -> signet.v1.RenewCertificateRequest
+	20, // 27: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
+	4,  // 28: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
+	6,  // 29: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
+	11, // 30: signet.v1.CertificateService.IssueStream:output_type -> signet.v1.IssueStreamResponse
+	14, // 31: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
+	16, // 32: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
+	19, // 33: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
+	21, // 34: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
+	28, // [28:35] is the sub-list for method output_type
+	21, // [21:28] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_signetv1_certificate_proto_init() }
@@ -306,18 +1544,24 @@ func file_signetv1_certificate_proto_init() {
 	if File_signetv1_certificate_proto != nil {
 		return
 	}
+	file_signetv1_revocation_proto_init()
+	file_signetv1_certificate_proto_msgTypes[6].OneofWrappers = []any{
+		(*OrderResult_Issued)(nil),
+		(*OrderResult_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signetv1_certificate_proto_rawDesc), len(file_signetv1_certificate_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   4,
+			NumEnums:      1,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_signetv1_certificate_proto_goTypes,
 		DependencyIndexes: file_signetv1_certificate_proto_depIdxs,
+		EnumInfos:         file_signetv1_certificate_proto_enumTypes,
 		MessageInfos:      file_signetv1_certificate_proto_msgTypes,
 	}.Build()
 	File_signetv1_certificate_proto = out.File

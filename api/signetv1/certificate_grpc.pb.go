@@ -19,7 +19,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CertificateService_IssueCertificate_FullMethodName = "/signet.v1.CertificateService/IssueCertificate"
+	CertificateService_IssueCertificate_FullMethodName  = "/signet.v1.CertificateService/IssueCertificate"
+	CertificateService_IssueCertificates_FullMethodName = "/signet.v1.CertificateService/IssueCertificates"
+	CertificateService_IssueStream_FullMethodName       = "/signet.v1.CertificateService/IssueStream"
+	CertificateService_GetCertificate_FullMethodName    = "/signet.v1.CertificateService/GetCertificate"
+	CertificateService_ListCertificates_FullMethodName  = "/signet.v1.CertificateService/ListCertificates"
+	CertificateService_RenewCertificate_FullMethodName  = "/signet.v1.CertificateService/RenewCertificate"
+	CertificateService_RevokeCertificate_FullMethodName = "/signet.v1.CertificateService/RevokeCertificate"
 )
 
 // CertificateServiceClient is the client API for CertificateService service.
@@ -27,14 +33,43 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // CertificateService issues certificates by the ACTIVE signer of the caller's
-// tenant. Errors as in SignerService; NOT_FOUND with reason SIGNER_NOT_FOUND when
-// the tenant has no ACTIVE signer.
+// tenant, tells their state, renews and revokes them. Errors as in SignerService;
+// NOT_FOUND with reason SIGNER_NOT_FOUND when the tenant has no ACTIVE signer.
 type CertificateServiceClient interface {
-	// IssueCertificate issues one device certificate (profile AST_DEVICE). The
-	// request's self-signature is its proof of possession and is checked; weak keys
-	// are refused. The certificate is stored before it is answered. Needs
-	// admin-write.
+	// IssueCertificate issues one certificate. The request's self-signature is its
+	// proof of possession and is checked; weak keys are refused. The certificate is
+	// stored before it is answered. Needs admin-write.
 	IssueCertificate(ctx context.Context, in *IssueCertificateRequest, opts ...grpc.CallOption) (*IssueCertificateResponse, error)
+	// IssueCertificates issues each order on its own: one that is refused takes no
+	// other with it, and the call as such is OK. Needs admin-write.
+	IssueCertificates(ctx context.Context, in *IssueCertificatesRequest, opts ...grpc.CallOption) (*IssueCertificatesResponse, error)
+	// IssueStream issues orders as they come and answers each when it is done, which
+	// need not be in their order. A few orders of a stream are at work at once; the
+	// next is taken when an answer has left, so a caller that does not read is not
+	// served. The stream ends when the caller has closed its side and all is
+	// answered. After five minutes, or when the service shuts down, it takes no more
+	// orders, answers those it took, and ends as ABORTED with reason STREAM_OVER:
+	// orders without an answer were not begun and belong into the next stream, but
+	// for those whose answers the caller left unread. Needs admin-write.
+	IssueStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueStreamRequest, IssueStreamResponse], error)
+	// GetCertificate tells the state of a certificate request. Needs admin-read.
+	// NOT_FOUND.
+	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
+	// ListCertificates returns one page, newest first. A signer's own certificate is
+	// one entry, under the signer's id and in the state of its newest request. Needs
+	// admin-read. INVALID_ARGUMENT with the column of what is wrong with the filter.
+	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error)
+	// RenewCertificate issues a certificate of the same profile, user, client and
+	// hosts as an old one, whose key its holder proves to have: by the client
+	// certificate of the very connection, or by a signature (RenewalProof) that the
+	// caller passes on. The old one stays valid to its own end. Needs admin-write or
+	// ast-client. PERMISSION_DENIED with reason CERTIFICATE_REFUSED when the old
+	// certificate is not one of the tenant's that is ISSUED, or the proof is not by
+	// its key.
+	RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error)
+	// RevokeCertificate revokes one certificate, for ever. Needs admin-write.
+	// NOT_FOUND; FAILED_PRECONDITION when it is not ISSUED, or is a signer's own.
+	RevokeCertificate(ctx context.Context, in *RevokeCertificateRequest, opts ...grpc.CallOption) (*RevokeCertificateResponse, error)
 }
 
 type certificateServiceClient struct {
@@ -55,19 +90,111 @@ func (c *certificateServiceClient) IssueCertificate(ctx context.Context, in *Iss
 	return out, nil
 }
 
+func (c *certificateServiceClient) IssueCertificates(ctx context.Context, in *IssueCertificatesRequest, opts ...grpc.CallOption) (*IssueCertificatesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IssueCertificatesResponse)
+	err := c.cc.Invoke(ctx, CertificateService_IssueCertificates_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *certificateServiceClient) IssueStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueStreamRequest, IssueStreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &CertificateService_ServiceDesc.Streams[0], CertificateService_IssueStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[IssueStreamRequest, IssueStreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CertificateService_IssueStreamClient = grpc.BidiStreamingClient[IssueStreamRequest, IssueStreamResponse]
+
+func (c *certificateServiceClient) GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCertificateResponse)
+	err := c.cc.Invoke(ctx, CertificateService_GetCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *certificateServiceClient) ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCertificatesResponse)
+	err := c.cc.Invoke(ctx, CertificateService_ListCertificates_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *certificateServiceClient) RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewCertificateResponse)
+	err := c.cc.Invoke(ctx, CertificateService_RenewCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *certificateServiceClient) RevokeCertificate(ctx context.Context, in *RevokeCertificateRequest, opts ...grpc.CallOption) (*RevokeCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeCertificateResponse)
+	err := c.cc.Invoke(ctx, CertificateService_RevokeCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CertificateServiceServer is the server API for CertificateService service.
 // All implementations must embed UnimplementedCertificateServiceServer
 // for forward compatibility.
 //
 // CertificateService issues certificates by the ACTIVE signer of the caller's
-// tenant. Errors as in SignerService; NOT_FOUND with reason SIGNER_NOT_FOUND when
-// the tenant has no ACTIVE signer.
+// tenant, tells their state, renews and revokes them. Errors as in SignerService;
+// NOT_FOUND with reason SIGNER_NOT_FOUND when the tenant has no ACTIVE signer.
 type CertificateServiceServer interface {
-	// IssueCertificate issues one device certificate (profile AST_DEVICE). The
-	// request's self-signature is its proof of possession and is checked; weak keys
-	// are refused. The certificate is stored before it is answered. Needs
-	// admin-write.
+	// IssueCertificate issues one certificate. The request's self-signature is its
+	// proof of possession and is checked; weak keys are refused. The certificate is
+	// stored before it is answered. Needs admin-write.
 	IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error)
+	// IssueCertificates issues each order on its own: one that is refused takes no
+	// other with it, and the call as such is OK. Needs admin-write.
+	IssueCertificates(context.Context, *IssueCertificatesRequest) (*IssueCertificatesResponse, error)
+	// IssueStream issues orders as they come and answers each when it is done, which
+	// need not be in their order. A few orders of a stream are at work at once; the
+	// next is taken when an answer has left, so a caller that does not read is not
+	// served. The stream ends when the caller has closed its side and all is
+	// answered. After five minutes, or when the service shuts down, it takes no more
+	// orders, answers those it took, and ends as ABORTED with reason STREAM_OVER:
+	// orders without an answer were not begun and belong into the next stream, but
+	// for those whose answers the caller left unread. Needs admin-write.
+	IssueStream(grpc.BidiStreamingServer[IssueStreamRequest, IssueStreamResponse]) error
+	// GetCertificate tells the state of a certificate request. Needs admin-read.
+	// NOT_FOUND.
+	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
+	// ListCertificates returns one page, newest first. A signer's own certificate is
+	// one entry, under the signer's id and in the state of its newest request. Needs
+	// admin-read. INVALID_ARGUMENT with the column of what is wrong with the filter.
+	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error)
+	// RenewCertificate issues a certificate of the same profile, user, client and
+	// hosts as an old one, whose key its holder proves to have: by the client
+	// certificate of the very connection, or by a signature (RenewalProof) that the
+	// caller passes on. The old one stays valid to its own end. Needs admin-write or
+	// ast-client. PERMISSION_DENIED with reason CERTIFICATE_REFUSED when the old
+	// certificate is not one of the tenant's that is ISSUED, or the proof is not by
+	// its key.
+	RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error)
+	// RevokeCertificate revokes one certificate, for ever. Needs admin-write.
+	// NOT_FOUND; FAILED_PRECONDITION when it is not ISSUED, or is a signer's own.
+	RevokeCertificate(context.Context, *RevokeCertificateRequest) (*RevokeCertificateResponse, error)
 	mustEmbedUnimplementedCertificateServiceServer()
 }
 
@@ -80,6 +207,24 @@ type UnimplementedCertificateServiceServer struct{}
 
 func (UnimplementedCertificateServiceServer) IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueCertificate not implemented")
+}
+func (UnimplementedCertificateServiceServer) IssueCertificates(context.Context, *IssueCertificatesRequest) (*IssueCertificatesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IssueCertificates not implemented")
+}
+func (UnimplementedCertificateServiceServer) IssueStream(grpc.BidiStreamingServer[IssueStreamRequest, IssueStreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method IssueStream not implemented")
+}
+func (UnimplementedCertificateServiceServer) GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCertificate not implemented")
+}
+func (UnimplementedCertificateServiceServer) ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCertificates not implemented")
+}
+func (UnimplementedCertificateServiceServer) RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewCertificate not implemented")
+}
+func (UnimplementedCertificateServiceServer) RevokeCertificate(context.Context, *RevokeCertificateRequest) (*RevokeCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeCertificate not implemented")
 }
 func (UnimplementedCertificateServiceServer) mustEmbedUnimplementedCertificateServiceServer() {}
 func (UnimplementedCertificateServiceServer) testEmbeddedByValue()                            {}
@@ -120,6 +265,103 @@ func _CertificateService_IssueCertificate_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CertificateService_IssueCertificates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IssueCertificatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CertificateServiceServer).IssueCertificates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CertificateService_IssueCertificates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CertificateServiceServer).IssueCertificates(ctx, req.(*IssueCertificatesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CertificateService_IssueStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(CertificateServiceServer).IssueStream(&grpc.GenericServerStream[IssueStreamRequest, IssueStreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CertificateService_IssueStreamServer = grpc.BidiStreamingServer[IssueStreamRequest, IssueStreamResponse]
+
+func _CertificateService_GetCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CertificateServiceServer).GetCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CertificateService_GetCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CertificateServiceServer).GetCertificate(ctx, req.(*GetCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CertificateService_ListCertificates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCertificatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CertificateServiceServer).ListCertificates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CertificateService_ListCertificates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CertificateServiceServer).ListCertificates(ctx, req.(*ListCertificatesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CertificateService_RenewCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CertificateServiceServer).RenewCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CertificateService_RenewCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CertificateServiceServer).RenewCertificate(ctx, req.(*RenewCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CertificateService_RevokeCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CertificateServiceServer).RevokeCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CertificateService_RevokeCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CertificateServiceServer).RevokeCertificate(ctx, req.(*RevokeCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CertificateService_ServiceDesc is the grpc.ServiceDesc for CertificateService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -131,7 +373,34 @@ var CertificateService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "IssueCertificate",
 			Handler:    _CertificateService_IssueCertificate_Handler,
 		},
+		{
+			MethodName: "IssueCertificates",
+			Handler:    _CertificateService_IssueCertificates_Handler,
+		},
+		{
+			MethodName: "GetCertificate",
+			Handler:    _CertificateService_GetCertificate_Handler,
+		},
+		{
+			MethodName: "ListCertificates",
+			Handler:    _CertificateService_ListCertificates_Handler,
+		},
+		{
+			MethodName: "RenewCertificate",
+			Handler:    _CertificateService_RenewCertificate_Handler,
+		},
+		{
+			MethodName: "RevokeCertificate",
+			Handler:    _CertificateService_RevokeCertificate_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "IssueStream",
+			Handler:       _CertificateService_IssueStream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "signetv1/certificate.proto",
 }

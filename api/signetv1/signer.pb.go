@@ -363,7 +363,10 @@ type ListSignersRequest struct {
 	// Page number from 1; 0 means 1.
 	Page int32 `protobuf:"varint,1,opt,name=page,proto3" json:"page,omitempty"`
 	// 5..100; 0 means 20.
-	PageSize      int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// As over REST, e.g. "state = ACTIVE and generation >= 2"; empty: all. Properties
+	// are name, id, createdAt, updatedAt, generation and state.
+	Filter        string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -412,10 +415,17 @@ func (x *ListSignersRequest) GetPageSize() int32 {
 	return 0
 }
 
+func (x *ListSignersRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
 type ListSignersResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Signers []*Signer              `protobuf:"bytes,1,rep,name=signers,proto3" json:"signers,omitempty"`
-	// Signers over all pages.
+	// Signers that pass the filter, over all pages.
 	Total         int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -465,6 +475,87 @@ func (x *ListSignersResponse) GetTotal() int64 {
 	return 0
 }
 
+type DeleteSignerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A signer id, or "current".
+	Signer        string `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSignerRequest) Reset() {
+	*x = DeleteSignerRequest{}
+	mi := &file_signetv1_signer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSignerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSignerRequest) ProtoMessage() {}
+
+func (x *DeleteSignerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSignerRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSignerRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DeleteSignerRequest) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+type DeleteSignerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSignerResponse) Reset() {
+	*x = DeleteSignerResponse{}
+	mi := &file_signetv1_signer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSignerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSignerResponse) ProtoMessage() {}
+
+func (x *DeleteSignerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSignerResponse.ProtoReflect.Descriptor instead.
+func (*DeleteSignerResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{8}
+}
+
 type GetSignerChainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A signer id, or "current".
@@ -475,7 +566,7 @@ type GetSignerChainRequest struct {
 
 func (x *GetSignerChainRequest) Reset() {
 	*x = GetSignerChainRequest{}
-	mi := &file_signetv1_signer_proto_msgTypes[7]
+	mi := &file_signetv1_signer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +578,7 @@ func (x *GetSignerChainRequest) String() string {
 func (*GetSignerChainRequest) ProtoMessage() {}
 
 func (x *GetSignerChainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signetv1_signer_proto_msgTypes[7]
+	mi := &file_signetv1_signer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +591,7 @@ func (x *GetSignerChainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSignerChainRequest.ProtoReflect.Descriptor instead.
 func (*GetSignerChainRequest) Descriptor() ([]byte, []int) {
-	return file_signetv1_signer_proto_rawDescGZIP(), []int{7}
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetSignerChainRequest) GetSigner() string {
@@ -520,7 +611,7 @@ type GetSignerChainResponse struct {
 
 func (x *GetSignerChainResponse) Reset() {
 	*x = GetSignerChainResponse{}
-	mi := &file_signetv1_signer_proto_msgTypes[8]
+	mi := &file_signetv1_signer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +623,7 @@ func (x *GetSignerChainResponse) String() string {
 func (*GetSignerChainResponse) ProtoMessage() {}
 
 func (x *GetSignerChainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signetv1_signer_proto_msgTypes[8]
+	mi := &file_signetv1_signer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +636,7 @@ func (x *GetSignerChainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSignerChainResponse.ProtoReflect.Descriptor instead.
 func (*GetSignerChainResponse) Descriptor() ([]byte, []int) {
-	return file_signetv1_signer_proto_rawDescGZIP(), []int{8}
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetSignerChainResponse) GetChain() [][]byte {
@@ -555,11 +646,569 @@ func (x *GetSignerChainResponse) GetChain() [][]byte {
 	return nil
 }
 
+type GetSignerPathsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A signer id, or "current".
+	Signer        string `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSignerPathsRequest) Reset() {
+	*x = GetSignerPathsRequest{}
+	mi := &file_signetv1_signer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSignerPathsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSignerPathsRequest) ProtoMessage() {}
+
+func (x *GetSignerPathsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSignerPathsRequest.ProtoReflect.Descriptor instead.
+func (*GetSignerPathsRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetSignerPathsRequest) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+type GetSignerPathsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest first.
+	Paths         []*SignerPath `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSignerPathsResponse) Reset() {
+	*x = GetSignerPathsResponse{}
+	mi := &file_signetv1_signer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSignerPathsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSignerPathsResponse) ProtoMessage() {}
+
+func (x *GetSignerPathsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSignerPathsResponse.ProtoReflect.Descriptor instead.
+func (*GetSignerPathsResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GetSignerPathsResponse) GetPaths() []*SignerPath {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+// SignerPath is a message of its own since a list of lists is not possible.
+type SignerPath struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// X.509 certificates, DER, the signer's first, a root last.
+	Chain         [][]byte `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignerPath) Reset() {
+	*x = SignerPath{}
+	mi := &file_signetv1_signer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignerPath) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignerPath) ProtoMessage() {}
+
+func (x *SignerPath) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignerPath.ProtoReflect.Descriptor instead.
+func (*SignerPath) Descriptor() ([]byte, []int) {
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SignerPath) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+type RenewSignerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A signer id, or "current".
+	Signer string `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	// Ask anew even though the last request for the signer's certificate failed.
+	IgnoreNotIssued bool `protobuf:"varint,2,opt,name=ignore_not_issued,json=ignoreNotIssued,proto3" json:"ignore_not_issued,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *RenewSignerRequest) Reset() {
+	*x = RenewSignerRequest{}
+	mi := &file_signetv1_signer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewSignerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewSignerRequest) ProtoMessage() {}
+
+func (x *RenewSignerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewSignerRequest.ProtoReflect.Descriptor instead.
+func (*RenewSignerRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RenewSignerRequest) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *RenewSignerRequest) GetIgnoreNotIssued() bool {
+	if x != nil {
+		return x.IgnoreNotIssued
+	}
+	return false
+}
+
+type RenewSignerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With its new certificate, or the old one while the request is queued.
+	Signer        *Signer `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewSignerResponse) Reset() {
+	*x = RenewSignerResponse{}
+	mi := &file_signetv1_signer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewSignerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewSignerResponse) ProtoMessage() {}
+
+func (x *RenewSignerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewSignerResponse.ProtoReflect.Descriptor instead.
+func (*RenewSignerResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RenewSignerResponse) GetSigner() *Signer {
+	if x != nil {
+		return x.Signer
+	}
+	return nil
+}
+
+type RenewAllSignersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewAllSignersRequest) Reset() {
+	*x = RenewAllSignersRequest{}
+	mi := &file_signetv1_signer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewAllSignersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewAllSignersRequest) ProtoMessage() {}
+
+func (x *RenewAllSignersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewAllSignersRequest.ProtoReflect.Descriptor instead.
+func (*RenewAllSignersRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{16}
+}
+
+type RenewAllSignersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Signers that have a new certificate.
+	Renewed int64 `protobuf:"varint,1,opt,name=renewed,proto3" json:"renewed,omitempty"`
+	// Signers that will have one: the first try failed, or one was queued before.
+	Queued int64 `protobuf:"varint,2,opt,name=queued,proto3" json:"queued,omitempty"`
+	// Signers that could not be renewed; the service's log says why.
+	Failed int64 `protobuf:"varint,3,opt,name=failed,proto3" json:"failed,omitempty"`
+	// False: the time was not enough. Call again, and it goes on with those left.
+	Complete      bool `protobuf:"varint,4,opt,name=complete,proto3" json:"complete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewAllSignersResponse) Reset() {
+	*x = RenewAllSignersResponse{}
+	mi := &file_signetv1_signer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewAllSignersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewAllSignersResponse) ProtoMessage() {}
+
+func (x *RenewAllSignersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewAllSignersResponse.ProtoReflect.Descriptor instead.
+func (*RenewAllSignersResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RenewAllSignersResponse) GetRenewed() int64 {
+	if x != nil {
+		return x.Renewed
+	}
+	return 0
+}
+
+func (x *RenewAllSignersResponse) GetQueued() int64 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *RenewAllSignersResponse) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *RenewAllSignersResponse) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+type RevokeSignerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A signer id, or "current".
+	Signer string           `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	Reason RevocationReason `protobuf:"varint,2,opt,name=reason,proto3,enum=signet.v1.RevocationReason" json:"reason,omitempty"`
+	// When the key is thought to have been lost; not set: not stated. Not in the
+	// future.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeSignerRequest) Reset() {
+	*x = RevokeSignerRequest{}
+	mi := &file_signetv1_signer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeSignerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeSignerRequest) ProtoMessage() {}
+
+func (x *RevokeSignerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeSignerRequest.ProtoReflect.Descriptor instead.
+func (*RevokeSignerRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RevokeSignerRequest) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *RevokeSignerRequest) GetReason() RevocationReason {
+	if x != nil {
+		return x.Reason
+	}
+	return RevocationReason_REVOCATION_REASON_UNSPECIFIED
+}
+
+func (x *RevokeSignerRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type RevokeSignerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeSignerResponse) Reset() {
+	*x = RevokeSignerResponse{}
+	mi := &file_signetv1_signer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeSignerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeSignerResponse) ProtoMessage() {}
+
+func (x *RevokeSignerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeSignerResponse.ProtoReflect.Descriptor instead.
+func (*RevokeSignerResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{19}
+}
+
+type RevokeIssuedCertificatesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A signer id, or "current".
+	Signer string           `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	Reason RevocationReason `protobuf:"varint,2,opt,name=reason,proto3,enum=signet.v1.RevocationReason" json:"reason,omitempty"`
+	// As in RevokeSignerRequest.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeIssuedCertificatesRequest) Reset() {
+	*x = RevokeIssuedCertificatesRequest{}
+	mi := &file_signetv1_signer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeIssuedCertificatesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeIssuedCertificatesRequest) ProtoMessage() {}
+
+func (x *RevokeIssuedCertificatesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeIssuedCertificatesRequest.ProtoReflect.Descriptor instead.
+func (*RevokeIssuedCertificatesRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RevokeIssuedCertificatesRequest) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *RevokeIssuedCertificatesRequest) GetReason() RevocationReason {
+	if x != nil {
+		return x.Reason
+	}
+	return RevocationReason_REVOCATION_REASON_UNSPECIFIED
+}
+
+func (x *RevokeIssuedCertificatesRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type RevokeIssuedCertificatesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Certificates that this call has revoked.
+	Revoked int64 `protobuf:"varint,1,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	// False: the time was not enough. Call again, and it goes on with those left.
+	Complete      bool `protobuf:"varint,2,opt,name=complete,proto3" json:"complete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeIssuedCertificatesResponse) Reset() {
+	*x = RevokeIssuedCertificatesResponse{}
+	mi := &file_signetv1_signer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeIssuedCertificatesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeIssuedCertificatesResponse) ProtoMessage() {}
+
+func (x *RevokeIssuedCertificatesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeIssuedCertificatesResponse.ProtoReflect.Descriptor instead.
+func (*RevokeIssuedCertificatesResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_signer_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RevokeIssuedCertificatesResponse) GetRevoked() int64 {
+	if x != nil {
+		return x.Revoked
+	}
+	return 0
+}
+
+func (x *RevokeIssuedCertificatesResponse) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
 var File_signetv1_signer_proto protoreflect.FileDescriptor
 
 const file_signetv1_signer_proto_rawDesc = "" +
 	"\n" +
-	"\x15signetv1/signer.proto\x12\tsignet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x02\n" +
+	"\x15signetv1/signer.proto\x12\tsignet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19signetv1/revocation.proto\"\xaa\x02\n" +
 	"\x06Signer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x12\n" +
@@ -580,27 +1229,67 @@ const file_signetv1_signer_proto_rawDesc = "" +
 	"\x10GetSignerRequest\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\">\n" +
 	"\x11GetSignerResponse\x12)\n" +
-	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\"E\n" +
+	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\"]\n" +
 	"\x12ListSignersRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\x05R\x04page\x12\x1b\n" +
-	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\"X\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x16\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\"X\n" +
 	"\x13ListSignersResponse\x12+\n" +
 	"\asigners\x18\x01 \x03(\v2\x11.signet.v1.SignerR\asigners\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x03R\x05total\"/\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\"-\n" +
+	"\x13DeleteSignerRequest\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\tR\x06signer\"\x16\n" +
+	"\x14DeleteSignerResponse\"/\n" +
 	"\x15GetSignerChainRequest\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\".\n" +
 	"\x16GetSignerChainResponse\x12\x14\n" +
-	"\x05chain\x18\x01 \x03(\fR\x05chain*x\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\"/\n" +
+	"\x15GetSignerPathsRequest\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\tR\x06signer\"E\n" +
+	"\x16GetSignerPathsResponse\x12+\n" +
+	"\x05paths\x18\x01 \x03(\v2\x15.signet.v1.SignerPathR\x05paths\"\"\n" +
+	"\n" +
+	"SignerPath\x12\x14\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\"X\n" +
+	"\x12RenewSignerRequest\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\tR\x06signer\x12*\n" +
+	"\x11ignore_not_issued\x18\x02 \x01(\bR\x0fignoreNotIssued\"@\n" +
+	"\x13RenewSignerResponse\x12)\n" +
+	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\"\x18\n" +
+	"\x16RenewAllSignersRequest\"\x7f\n" +
+	"\x17RenewAllSignersResponse\x12\x18\n" +
+	"\arenewed\x18\x01 \x01(\x03R\arenewed\x12\x16\n" +
+	"\x06queued\x18\x02 \x01(\x03R\x06queued\x12\x16\n" +
+	"\x06failed\x18\x03 \x01(\x03R\x06failed\x12\x1a\n" +
+	"\bcomplete\x18\x04 \x01(\bR\bcomplete\"\x94\x01\n" +
+	"\x13RevokeSignerRequest\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\tR\x06signer\x123\n" +
+	"\x06reason\x18\x02 \x01(\x0e2\x1b.signet.v1.RevocationReasonR\x06reason\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x16\n" +
+	"\x14RevokeSignerResponse\"\xa0\x01\n" +
+	"\x1fRevokeIssuedCertificatesRequest\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\tR\x06signer\x123\n" +
+	"\x06reason\x18\x02 \x01(\x0e2\x1b.signet.v1.RevocationReasonR\x06reason\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"X\n" +
+	" RevokeIssuedCertificatesResponse\x12\x18\n" +
+	"\arevoked\x18\x01 \x01(\x03R\arevoked\x12\x1a\n" +
+	"\bcomplete\x18\x02 \x01(\bR\bcomplete*x\n" +
 	"\vSignerState\x12\x1c\n" +
 	"\x18SIGNER_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SIGNER_STATE_ACTIVE\x10\x01\x12\x18\n" +
 	"\x14SIGNER_STATE_RETIRED\x10\x02\x12\x18\n" +
-	"\x14SIGNER_STATE_REVOKED\x10\x032\xcd\x02\n" +
+	"\x14SIGNER_STATE_REVOKED\x10\x032\xe3\x06\n" +
 	"\rSignerService\x12O\n" +
 	"\fCreateSigner\x12\x1e.signet.v1.CreateSignerRequest\x1a\x1f.signet.v1.CreateSignerResponse\x12F\n" +
 	"\tGetSigner\x12\x1b.signet.v1.GetSignerRequest\x1a\x1c.signet.v1.GetSignerResponse\x12L\n" +
-	"\vListSigners\x12\x1d.signet.v1.ListSignersRequest\x1a\x1e.signet.v1.ListSignersResponse\x12U\n" +
-	"\x0eGetSignerChain\x12 .signet.v1.GetSignerChainRequest\x1a!.signet.v1.GetSignerChainResponseB4Z2github.com/signet-hsm/signet/api/signetv1;signetv1b\x06proto3"
+	"\vListSigners\x12\x1d.signet.v1.ListSignersRequest\x1a\x1e.signet.v1.ListSignersResponse\x12O\n" +
+	"\fDeleteSigner\x12\x1e.signet.v1.DeleteSignerRequest\x1a\x1f.signet.v1.DeleteSignerResponse\x12U\n" +
+	"\x0eGetSignerChain\x12 .signet.v1.GetSignerChainRequest\x1a!.signet.v1.GetSignerChainResponse\x12U\n" +
+	"\x0eGetSignerPaths\x12 .signet.v1.GetSignerPathsRequest\x1a!.signet.v1.GetSignerPathsResponse\x12L\n" +
+	"\vRenewSigner\x12\x1d.signet.v1.RenewSignerRequest\x1a\x1e.signet.v1.RenewSignerResponse\x12X\n" +
+	"\x0fRenewAllSigners\x12!.signet.v1.RenewAllSignersRequest\x1a\".signet.v1.RenewAllSignersResponse\x12O\n" +
+	"\fRevokeSigner\x12\x1e.signet.v1.RevokeSignerRequest\x1a\x1f.signet.v1.RevokeSignerResponse\x12s\n" +
+	"\x18RevokeIssuedCertificates\x12*.signet.v1.RevokeIssuedCertificatesRequest\x1a+.signet.v1.RevokeIssuedCertificatesResponseB4Z2github.com/signet-hsm/signet/api/signetv1;signetv1b\x06proto3"
 
 var (
 	file_signetv1_signer_proto_rawDescOnce sync.Once
@@ -615,40 +1304,72 @@ func file_signetv1_signer_proto_rawDescGZIP() []byte {
 }
 
 var file_signetv1_signer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_signetv1_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_signetv1_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_signetv1_signer_proto_goTypes = []any{
-	(SignerState)(0),               // 0: signet.v1.SignerState
-	(*Signer)(nil),                 // 1: signet.v1.Signer
-	(*CreateSignerRequest)(nil),    // 2: signet.v1.CreateSignerRequest
-	(*CreateSignerResponse)(nil),   // 3: signet.v1.CreateSignerResponse
-	(*GetSignerRequest)(nil),       // 4: signet.v1.GetSignerRequest
-	(*GetSignerResponse)(nil),      // 5: signet.v1.GetSignerResponse
-	(*ListSignersRequest)(nil),     // 6: signet.v1.ListSignersRequest
-	(*ListSignersResponse)(nil),    // 7: signet.v1.ListSignersResponse
-	(*GetSignerChainRequest)(nil),  // 8: signet.v1.GetSignerChainRequest
-	(*GetSignerChainResponse)(nil), // 9: signet.v1.GetSignerChainResponse
-	(*timestamppb.Timestamp)(nil),  // 10: google.protobuf.Timestamp
+	(SignerState)(0),                         // 0: signet.v1.SignerState
+	(*Signer)(nil),                           // 1: signet.v1.Signer
+	(*CreateSignerRequest)(nil),              // 2: signet.v1.CreateSignerRequest
+	(*CreateSignerResponse)(nil),             // 3: signet.v1.CreateSignerResponse
+	(*GetSignerRequest)(nil),                 // 4: signet.v1.GetSignerRequest
+	(*GetSignerResponse)(nil),                // 5: signet.v1.GetSignerResponse
+	(*ListSignersRequest)(nil),               // 6: signet.v1.ListSignersRequest
+	(*ListSignersResponse)(nil),              // 7: signet.v1.ListSignersResponse
+	(*DeleteSignerRequest)(nil),              // 8: signet.v1.DeleteSignerRequest
+	(*DeleteSignerResponse)(nil),             // 9: signet.v1.DeleteSignerResponse
+	(*GetSignerChainRequest)(nil),            // 10: signet.v1.GetSignerChainRequest
+	(*GetSignerChainResponse)(nil),           // 11: signet.v1.GetSignerChainResponse
+	(*GetSignerPathsRequest)(nil),            // 12: signet.v1.GetSignerPathsRequest
+	(*GetSignerPathsResponse)(nil),           // 13: signet.v1.GetSignerPathsResponse
+	(*SignerPath)(nil),                       // 14: signet.v1.SignerPath
+	(*RenewSignerRequest)(nil),               // 15: signet.v1.RenewSignerRequest
+	(*RenewSignerResponse)(nil),              // 16: signet.v1.RenewSignerResponse
+	(*RenewAllSignersRequest)(nil),           // 17: signet.v1.RenewAllSignersRequest
+	(*RenewAllSignersResponse)(nil),          // 18: signet.v1.RenewAllSignersResponse
+	(*RevokeSignerRequest)(nil),              // 19: signet.v1.RevokeSignerRequest
+	(*RevokeSignerResponse)(nil),             // 20: signet.v1.RevokeSignerResponse
+	(*RevokeIssuedCertificatesRequest)(nil),  // 21: signet.v1.RevokeIssuedCertificatesRequest
+	(*RevokeIssuedCertificatesResponse)(nil), // 22: signet.v1.RevokeIssuedCertificatesResponse
+	(*timestamppb.Timestamp)(nil),            // 23: google.protobuf.Timestamp
+	(RevocationReason)(0),                    // 24: signet.v1.RevocationReason
 }
 var file_signetv1_signer_proto_depIdxs = []int32{
 	0,  // 0: signet.v1.Signer.state:type_name -> signet.v1.SignerState
-	10, // 1: signet.v1.Signer.created_at:type_name -> google.protobuf.Timestamp
-	10, // 2: signet.v1.Signer.updated_at:type_name -> google.protobuf.Timestamp
+	23, // 1: signet.v1.Signer.created_at:type_name -> google.protobuf.Timestamp
+	23, // 2: signet.v1.Signer.updated_at:type_name -> google.protobuf.Timestamp
 	1,  // 3: signet.v1.CreateSignerResponse.signer:type_name -> signet.v1.Signer
 	1,  // 4: signet.v1.GetSignerResponse.signer:type_name -> signet.v1.Signer
 	1,  // 5: signet.v1.ListSignersResponse.signers:type_name -> signet.v1.Signer
-	2,  // 6: signet.v1.SignerService.CreateSigner:input_type -> signet.v1.CreateSignerRequest
-	4,  // 7: signet.v1.SignerService.GetSigner:input_type -> signet.v1.GetSignerRequest
-	6,  // 8: signet.v1.SignerService.ListSigners:input_type -> signet.v1.ListSignersRequest
-	8,  // 9: signet.v1.SignerService.GetSignerChain:input_type -> signet.v1.GetSignerChainRequest
-	3,  // 10: signet.v1.SignerService.CreateSigner:output_type -> signet.v1.CreateSignerResponse
-	5,  // 11: signet.v1.SignerService.GetSigner:output_type -> signet.v1.GetSignerResponse
-	7,  // 12: signet.v1.SignerService.ListSigners:output_type -> signet.v1.ListSignersResponse
-	9,  // 13: signet.v1.SignerService.GetSignerChain:output_type -> signet.v1.GetSignerChainResponse
-	10, // [10:14] is the sub-list for method output_type
-	6,  // [6:10] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	14, // 6: signet.v1.GetSignerPathsResponse.paths:type_name -> signet.v1.SignerPath
+	1,  // 7: signet.v1.RenewSignerResponse.signer:type_name -> signet.v1.Signer
+	24, // 8: signet.v1.RevokeSignerRequest.reason:type_name -> signet.v1.RevocationReason
+	23, // 9: signet.v1.RevokeSignerRequest.since:type_name -> google.protobuf.Timestamp
+	24, // 10: signet.v1.RevokeIssuedCertificatesRequest.reason:type_name -> signet.v1.RevocationReason
+	23, // 11: signet.v1.RevokeIssuedCertificatesRequest.since:type_name -> google.protobuf.Timestamp
+	2,  // 12: signet.v1.SignerService.CreateSigner:input_type -> signet.v1.CreateSignerRequest
+	4,  // 13: signet.v1.SignerService.GetSigner:input_type -> signet.v1.GetSignerRequest
+	6,  // 14: signet.v1.SignerService.ListSigners:input_type -> signet.v1.ListSignersRequest
+	8,  // 15: signet.v1.SignerService.DeleteSigner:input_type -> signet.v1.DeleteSignerRequest
+	10, // 16: signet.v1.SignerService.GetSignerChain:input_type -> signet.v1.GetSignerChainRequest
+	12, // 17: signet.v1.SignerService.GetSignerPaths:input_type -> signet.v1.GetSignerPathsRequest
+	15, // 18: signet.v1.SignerService.RenewSigner:input_type -> signet.v1.RenewSignerRequest
+	17, // 19: signet.v1.SignerService.RenewAllSigners:input_type -> signet.v1.RenewAllSignersRequest
+	19, // 20: signet.v1.SignerService.RevokeSigner:input_type -> signet.v1.RevokeSignerRequest
+	21, // 21: signet.v1.SignerService.RevokeIssuedCertificates:input_type -> signet.v1.RevokeIssuedCertificatesRequest
+	3,  // 22: signet.v1.SignerService.CreateSigner:output_type -> signet.v1.CreateSignerResponse
+	5,  // 23: signet.v1.SignerService.GetSigner:output_type -> signet.v1.GetSignerResponse
+	7,  // 24: signet.v1.SignerService.ListSigners:output_type -> signet.v1.ListSignersResponse
+	9,  // 25: signet.v1.SignerService.DeleteSigner:output_type -> signet.v1.DeleteSignerResponse
+	11, // 26: signet.v1.SignerService.GetSignerChain:output_type -> signet.v1.GetSignerChainResponse
+	13, // 27: signet.v1.SignerService.GetSignerPaths:output_type -> signet.v1.GetSignerPathsResponse
+	16, // 28: signet.v1.SignerService.RenewSigner:output_type -> signet.v1.RenewSignerResponse
+	18, // 29: signet.v1.SignerService.RenewAllSigners:output_type -> signet.v1.RenewAllSignersResponse
+	20, // 30: signet.v1.SignerService.RevokeSigner:output_type -> signet.v1.RevokeSignerResponse
+	22, // 31: signet.v1.SignerService.RevokeIssuedCertificates:output_type -> signet.v1.RevokeIssuedCertificatesResponse
+	22, // [22:32] is the sub-list for method output_type
+	12, // [12:22] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_signetv1_signer_proto_init() }
@@ -656,13 +1377,14 @@ func file_signetv1_signer_proto_init() {
 	if File_signetv1_signer_proto != nil {
 		return
 	}
+	file_signetv1_revocation_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signetv1_signer_proto_rawDesc), len(file_signetv1_signer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

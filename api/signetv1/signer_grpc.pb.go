@@ -19,10 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SignerService_CreateSigner_FullMethodName   = "/signet.v1.SignerService/CreateSigner"
-	SignerService_GetSigner_FullMethodName      = "/signet.v1.SignerService/GetSigner"
-	SignerService_ListSigners_FullMethodName    = "/signet.v1.SignerService/ListSigners"
-	SignerService_GetSignerChain_FullMethodName = "/signet.v1.SignerService/GetSignerChain"
+	SignerService_CreateSigner_FullMethodName             = "/signet.v1.SignerService/CreateSigner"
+	SignerService_GetSigner_FullMethodName                = "/signet.v1.SignerService/GetSigner"
+	SignerService_ListSigners_FullMethodName              = "/signet.v1.SignerService/ListSigners"
+	SignerService_DeleteSigner_FullMethodName             = "/signet.v1.SignerService/DeleteSigner"
+	SignerService_GetSignerChain_FullMethodName           = "/signet.v1.SignerService/GetSignerChain"
+	SignerService_GetSignerPaths_FullMethodName           = "/signet.v1.SignerService/GetSignerPaths"
+	SignerService_RenewSigner_FullMethodName              = "/signet.v1.SignerService/RenewSigner"
+	SignerService_RenewAllSigners_FullMethodName          = "/signet.v1.SignerService/RenewAllSigners"
+	SignerService_RevokeSigner_FullMethodName             = "/signet.v1.SignerService/RevokeSigner"
+	SignerService_RevokeIssuedCertificates_FullMethodName = "/signet.v1.SignerService/RevokeIssuedCertificates"
 )
 
 // SignerServiceClient is the client API for SignerService service.
@@ -47,9 +53,37 @@ type SignerServiceClient interface {
 	// GetSigner needs admin-read or ast-client. NOT_FOUND.
 	GetSigner(ctx context.Context, in *GetSignerRequest, opts ...grpc.CallOption) (*GetSignerResponse, error)
 	// ListSigners returns one page, newest generation first. Needs admin-read.
+	// INVALID_ARGUMENT with the column of what is wrong with the filter.
 	ListSigners(ctx context.Context, in *ListSignersRequest, opts ...grpc.CallOption) (*ListSignersResponse, error)
-	// GetSignerChain needs admin-read or ast-client. NOT_FOUND.
+	// DeleteSigner deletes a signer from which no certificate was ever requested,
+	// with its key. Needs admin-write. NOT_FOUND; FAILED_PRECONDITION when it was
+	// used or is REVOKED.
+	DeleteSigner(ctx context.Context, in *DeleteSignerRequest, opts ...grpc.CallOption) (*DeleteSignerResponse, error)
+	// GetSignerChain needs admin-read or ast-client. NOT_FOUND; FAILED_PRECONDITION
+	// after the signer's revocation.
 	GetSignerChain(ctx context.Context, in *GetSignerChainRequest, opts ...grpc.CallOption) (*GetSignerChainResponse, error)
+	// GetSignerPaths returns every chain of the signer that is good now: during a
+	// change of the issuer there is one by the old and one by the new. Privileges
+	// and errors as for GetSignerChain.
+	GetSignerPaths(ctx context.Context, in *GetSignerPathsRequest, opts ...grpc.CallOption) (*GetSignerPathsResponse, error)
+	// RenewSigner has the issuer certify the signer's key once more. When the HSM is
+	// out the request stays queued, and the answer is the signer as it is. Needs
+	// admin-write. NOT_FOUND; FAILED_PRECONDITION when it is REVOKED, a request is
+	// queued already, or the last request failed (unless ignore_not_issued).
+	RenewSigner(ctx context.Context, in *RenewSignerRequest, opts ...grpc.CallOption) (*RenewSignerResponse, error)
+	// RenewAllSigners renews each signer of the installation that another issuer than
+	// the present one has certified: what a change of the issuer calls for. Needs
+	// admin-write in the operator's own tenant, since it concerns all tenants.
+	// It stops in time for the call's deadline; see complete.
+	RenewAllSigners(ctx context.Context, in *RenewAllSignersRequest, opts ...grpc.CallOption) (*RenewAllSignersResponse, error)
+	// RevokeSigner ends the signer and erases its certificates from use, for ever.
+	// What it issued loses its path; RevokeIssuedCertificates revokes that as well.
+	// Needs admin-write. NOT_FOUND; FAILED_PRECONDITION when it is REVOKED.
+	RevokeSigner(ctx context.Context, in *RevokeSignerRequest, opts ...grpc.CallOption) (*RevokeSignerResponse, error)
+	// RevokeIssuedCertificates revokes all that the signer has issued. It stops in
+	// time for the call's deadline; see complete. It does not keep the signer from
+	// issuing more: rotate or revoke it first. Needs admin-write. NOT_FOUND.
+	RevokeIssuedCertificates(ctx context.Context, in *RevokeIssuedCertificatesRequest, opts ...grpc.CallOption) (*RevokeIssuedCertificatesResponse, error)
 }
 
 type signerServiceClient struct {
@@ -90,10 +124,70 @@ func (c *signerServiceClient) ListSigners(ctx context.Context, in *ListSignersRe
 	return out, nil
 }
 
+func (c *signerServiceClient) DeleteSigner(ctx context.Context, in *DeleteSignerRequest, opts ...grpc.CallOption) (*DeleteSignerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteSignerResponse)
+	err := c.cc.Invoke(ctx, SignerService_DeleteSigner_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *signerServiceClient) GetSignerChain(ctx context.Context, in *GetSignerChainRequest, opts ...grpc.CallOption) (*GetSignerChainResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetSignerChainResponse)
 	err := c.cc.Invoke(ctx, SignerService_GetSignerChain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signerServiceClient) GetSignerPaths(ctx context.Context, in *GetSignerPathsRequest, opts ...grpc.CallOption) (*GetSignerPathsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSignerPathsResponse)
+	err := c.cc.Invoke(ctx, SignerService_GetSignerPaths_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signerServiceClient) RenewSigner(ctx context.Context, in *RenewSignerRequest, opts ...grpc.CallOption) (*RenewSignerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewSignerResponse)
+	err := c.cc.Invoke(ctx, SignerService_RenewSigner_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signerServiceClient) RenewAllSigners(ctx context.Context, in *RenewAllSignersRequest, opts ...grpc.CallOption) (*RenewAllSignersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewAllSignersResponse)
+	err := c.cc.Invoke(ctx, SignerService_RenewAllSigners_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signerServiceClient) RevokeSigner(ctx context.Context, in *RevokeSignerRequest, opts ...grpc.CallOption) (*RevokeSignerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeSignerResponse)
+	err := c.cc.Invoke(ctx, SignerService_RevokeSigner_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signerServiceClient) RevokeIssuedCertificates(ctx context.Context, in *RevokeIssuedCertificatesRequest, opts ...grpc.CallOption) (*RevokeIssuedCertificatesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeIssuedCertificatesResponse)
+	err := c.cc.Invoke(ctx, SignerService_RevokeIssuedCertificates_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -122,9 +216,37 @@ type SignerServiceServer interface {
 	// GetSigner needs admin-read or ast-client. NOT_FOUND.
 	GetSigner(context.Context, *GetSignerRequest) (*GetSignerResponse, error)
 	// ListSigners returns one page, newest generation first. Needs admin-read.
+	// INVALID_ARGUMENT with the column of what is wrong with the filter.
 	ListSigners(context.Context, *ListSignersRequest) (*ListSignersResponse, error)
-	// GetSignerChain needs admin-read or ast-client. NOT_FOUND.
+	// DeleteSigner deletes a signer from which no certificate was ever requested,
+	// with its key. Needs admin-write. NOT_FOUND; FAILED_PRECONDITION when it was
+	// used or is REVOKED.
+	DeleteSigner(context.Context, *DeleteSignerRequest) (*DeleteSignerResponse, error)
+	// GetSignerChain needs admin-read or ast-client. NOT_FOUND; FAILED_PRECONDITION
+	// after the signer's revocation.
 	GetSignerChain(context.Context, *GetSignerChainRequest) (*GetSignerChainResponse, error)
+	// GetSignerPaths returns every chain of the signer that is good now: during a
+	// change of the issuer there is one by the old and one by the new. Privileges
+	// and errors as for GetSignerChain.
+	GetSignerPaths(context.Context, *GetSignerPathsRequest) (*GetSignerPathsResponse, error)
+	// RenewSigner has the issuer certify the signer's key once more. When the HSM is
+	// out the request stays queued, and the answer is the signer as it is. Needs
+	// admin-write. NOT_FOUND; FAILED_PRECONDITION when it is REVOKED, a request is
+	// queued already, or the last request failed (unless ignore_not_issued).
+	RenewSigner(context.Context, *RenewSignerRequest) (*RenewSignerResponse, error)
+	// RenewAllSigners renews each signer of the installation that another issuer than
+	// the present one has certified: what a change of the issuer calls for. Needs
+	// admin-write in the operator's own tenant, since it concerns all tenants.
+	// It stops in time for the call's deadline; see complete.
+	RenewAllSigners(context.Context, *RenewAllSignersRequest) (*RenewAllSignersResponse, error)
+	// RevokeSigner ends the signer and erases its certificates from use, for ever.
+	// What it issued loses its path; RevokeIssuedCertificates revokes that as well.
+	// Needs admin-write. NOT_FOUND; FAILED_PRECONDITION when it is REVOKED.
+	RevokeSigner(context.Context, *RevokeSignerRequest) (*RevokeSignerResponse, error)
+	// RevokeIssuedCertificates revokes all that the signer has issued. It stops in
+	// time for the call's deadline; see complete. It does not keep the signer from
+	// issuing more: rotate or revoke it first. Needs admin-write. NOT_FOUND.
+	RevokeIssuedCertificates(context.Context, *RevokeIssuedCertificatesRequest) (*RevokeIssuedCertificatesResponse, error)
 	mustEmbedUnimplementedSignerServiceServer()
 }
 
@@ -144,8 +266,26 @@ func (UnimplementedSignerServiceServer) GetSigner(context.Context, *GetSignerReq
 func (UnimplementedSignerServiceServer) ListSigners(context.Context, *ListSignersRequest) (*ListSignersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSigners not implemented")
 }
+func (UnimplementedSignerServiceServer) DeleteSigner(context.Context, *DeleteSignerRequest) (*DeleteSignerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSigner not implemented")
+}
 func (UnimplementedSignerServiceServer) GetSignerChain(context.Context, *GetSignerChainRequest) (*GetSignerChainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSignerChain not implemented")
+}
+func (UnimplementedSignerServiceServer) GetSignerPaths(context.Context, *GetSignerPathsRequest) (*GetSignerPathsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSignerPaths not implemented")
+}
+func (UnimplementedSignerServiceServer) RenewSigner(context.Context, *RenewSignerRequest) (*RenewSignerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewSigner not implemented")
+}
+func (UnimplementedSignerServiceServer) RenewAllSigners(context.Context, *RenewAllSignersRequest) (*RenewAllSignersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewAllSigners not implemented")
+}
+func (UnimplementedSignerServiceServer) RevokeSigner(context.Context, *RevokeSignerRequest) (*RevokeSignerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeSigner not implemented")
+}
+func (UnimplementedSignerServiceServer) RevokeIssuedCertificates(context.Context, *RevokeIssuedCertificatesRequest) (*RevokeIssuedCertificatesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeIssuedCertificates not implemented")
 }
 func (UnimplementedSignerServiceServer) mustEmbedUnimplementedSignerServiceServer() {}
 func (UnimplementedSignerServiceServer) testEmbeddedByValue()                       {}
@@ -222,6 +362,24 @@ func _SignerService_ListSigners_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SignerService_DeleteSigner_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSignerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServiceServer).DeleteSigner(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignerService_DeleteSigner_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServiceServer).DeleteSigner(ctx, req.(*DeleteSignerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SignerService_GetSignerChain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetSignerChainRequest)
 	if err := dec(in); err != nil {
@@ -236,6 +394,96 @@ func _SignerService_GetSignerChain_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(SignerServiceServer).GetSignerChain(ctx, req.(*GetSignerChainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SignerService_GetSignerPaths_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSignerPathsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServiceServer).GetSignerPaths(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignerService_GetSignerPaths_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServiceServer).GetSignerPaths(ctx, req.(*GetSignerPathsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SignerService_RenewSigner_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewSignerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServiceServer).RenewSigner(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignerService_RenewSigner_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServiceServer).RenewSigner(ctx, req.(*RenewSignerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SignerService_RenewAllSigners_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewAllSignersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServiceServer).RenewAllSigners(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignerService_RenewAllSigners_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServiceServer).RenewAllSigners(ctx, req.(*RenewAllSignersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SignerService_RevokeSigner_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeSignerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServiceServer).RevokeSigner(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignerService_RevokeSigner_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServiceServer).RevokeSigner(ctx, req.(*RevokeSignerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SignerService_RevokeIssuedCertificates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeIssuedCertificatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServiceServer).RevokeIssuedCertificates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignerService_RevokeIssuedCertificates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServiceServer).RevokeIssuedCertificates(ctx, req.(*RevokeIssuedCertificatesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -260,8 +508,32 @@ var SignerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SignerService_ListSigners_Handler,
 		},
 		{
+			MethodName: "DeleteSigner",
+			Handler:    _SignerService_DeleteSigner_Handler,
+		},
+		{
 			MethodName: "GetSignerChain",
 			Handler:    _SignerService_GetSignerChain_Handler,
+		},
+		{
+			MethodName: "GetSignerPaths",
+			Handler:    _SignerService_GetSignerPaths_Handler,
+		},
+		{
+			MethodName: "RenewSigner",
+			Handler:    _SignerService_RenewSigner_Handler,
+		},
+		{
+			MethodName: "RenewAllSigners",
+			Handler:    _SignerService_RenewAllSigners_Handler,
+		},
+		{
+			MethodName: "RevokeSigner",
+			Handler:    _SignerService_RevokeSigner_Handler,
+		},
+		{
+			MethodName: "RevokeIssuedCertificates",
+			Handler:    _SignerService_RevokeIssuedCertificates_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
