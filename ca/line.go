@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -42,14 +43,14 @@ type line struct {
 // loadIssuers reads the chains. The issuer's own must be good; an old one that
 // has expired is no reason not to start.
 func (a *Authority) loadIssuers(c *Config) error {
-	own, err := a.loadPath(c.IssuerChain)
+	own, err := a.loadPath(c.IssuerChain, issuance.VerifyChain)
 	if err != nil {
 		return fmt.Errorf("ca: %w: issuer chain: %w", ErrConfig, err)
 	}
 	own.ref = c.IssuerKey
 	a.issuer, a.issuers = own.issuer, []path{own}
 	for i, other := range c.OtherIssuers {
-		p, err := a.loadPath(other.Chain)
+		p, err := a.loadPath(other.Chain, issuance.VerifyPath)
 		if err != nil {
 			a.log.LogAttrs(context.Background(), slog.LevelWarn, "ca: the chain of another issuer is left out",
 				slog.Int("index", i), slog.Any("cause", err))
@@ -61,8 +62,8 @@ func (a *Authority) loadIssuers(c *Config) error {
 	return nil
 }
 
-func (a *Authority) loadPath(chain [][]byte) (path, error) {
-	if err := issuance.VerifyChain(chain, a.now()); err != nil {
+func (a *Authority) loadPath(chain [][]byte, verify func([][]byte, time.Time) error) (path, error) {
+	if err := verify(chain, a.now()); err != nil {
 		return path{}, err
 	}
 	issuer, err := newAuthority(chain[0])

@@ -1,7 +1,6 @@
 package ceremony
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
@@ -47,24 +46,22 @@ func (f *folder) create(name string) (*os.File, error) {
 	return file, nil
 }
 
-// writePEM writes certificates and returns the file's SHA-256 in hex.
-func (f *folder) writePEM(name string, certs [][]byte) (string, error) {
-	var out bytes.Buffer
-	for _, c := range certs {
-		if err := pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: c}); err != nil {
-			return "", err
-		}
-	}
+// write makes a file with this content.
+func (f *folder) write(name string, content []byte) error {
 	file, err := f.create(name)
 	if err != nil {
-		return "", err
+		return err
 	}
-	_, err = file.Write(out.Bytes())
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return "", err
+	_, err = file.Write(content)
+	return errors.Join(err, file.Sync(), file.Close())
+}
+
+func pemOf(certs ...[]byte) []byte {
+	var out []byte
+	for _, c := range certs {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c})...)
 	}
-	sum := sha256.Sum256(out.Bytes())
-	return hex.EncodeToString(sum[:]), nil
+	return out
 }
 
 // toolInfo says which program this is. The hash of the executable counts; the

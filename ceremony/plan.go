@@ -16,9 +16,14 @@ import (
 // Load, Parse and DevPlan make one that runs: its hash is that of the reviewed
 // text.
 type Plan struct {
-	Name   string    `yaml:"name" json:"name"` // what this ceremony is for, in words
-	Root   Authority `yaml:"root" json:"root"`
-	Issuer Authority `yaml:"issuer" json:"issuer"` // certified by Root
+	Name string `yaml:"name" json:"name"` // what this ceremony is for, in words
+	// Root and Issuer are made; both or, in a ceremony for CRLs only, neither.
+	Root   *Authority `yaml:"root" json:"root,omitempty"`
+	Issuer *Authority `yaml:"issuer" json:"issuer,omitempty"` // certified by Root
+	// ExistingRoot is there already and signs cross-certificates and CRLs.
+	ExistingRoot *Existing   `yaml:"existing_root" json:"existing_root,omitempty"`
+	CrossSign    []CrossSign `yaml:"cross_sign" json:"cross_sign,omitempty"` // by ExistingRoot
+	CRLs         []CRL       `yaml:"crl" json:"crl,omitempty"`
 
 	text []byte
 }
@@ -76,30 +81,51 @@ func Parse(name string, text []byte) (Plan, error) {
 // Hash is SHA-256 of the plan's text: what sha256sum says of the reviewed file.
 func (p *Plan) Hash() [sha256.Size]byte { return sha256.Sum256(p.text) }
 
-// Validate checks the plan as far as it can be without a token.
+// Validate checks the plan as far as it can be without a token and a clock.
 func (p *Plan) Validate() error {
-	if p.Name == "" {
+	switch {
+	case p.Name == "":
 		return fmt.Errorf("%w: name is missing", ErrPlan)
+	case (p.Root == nil) != (p.Issuer == nil):
+		return fmt.Errorf("%w: root and issuer are made together", ErrPlan)
+	case p.Root == nil && len(p.CRLs) == 0:
+		return fmt.Errorf("%w: nothing to do: no root and no crl", ErrPlan)
 	}
+	if p.Root != nil {
+		if err := p.validateAuthorities(); err != nil {
+			return err
+		}
+	}
+	if err := p.validateExisting(); err != nil {
+		return err
+	}
+	if err := p.validateCrossSign(); err != nil {
+		return err
+	}
+	return p.validateCRLs()
+}
+
+func (p *Plan) validateAuthorities() error {
 	for _, a := range []struct {
 		what    string
-		ref     hsm.Ref
+		role    hsm.Role
 		profile issuance.Profile
 		plan    *Authority
 	}{
-		{"root", p.rootRef(), p.Root.profile(issuance.Root()), &p.Root},
-		{"issuer", p.issuerRef(), p.Issuer.profile(issuance.Issuer()), &p.Issuer},
+		{"root", hsm.RoleRoot, issuance.Root(), p.Root},
+		{"issuer", hsm.RoleIssuer, issuance.Issuer(), p.Issuer},
 	} {
-		if err := a.ref.Validate(); err != nil {
+		if err := a.plan.ref(a.role).Validate(); err != nil {
 			return fmt.Errorf("%w: %s: key: %w", ErrPlan, a.what, err)
 		}
 		if _, ok := throwAway[a.plan.Algorithm]; !ok {
 			return fmt.Errorf("%w: %s: algorithm must be P-256, P-384, RSA-3072 or Ed25519", ErrPlan, a.what)
 		}
-		if a.plan.Validity.Std() < 24*time.Hour {
-			return fmt.Errorf("%w: %s: validity must be a day or more", ErrPlan, a.what)
+		if err := validity(a.plan.Validity); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrPlan, a.what, err)
 		}
-		if err := a.profile.Validate(); err != nil {
+		profile := a.plan.profile(a.profile)
+		if err := profile.Validate(); err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrPlan, a.what, err)
 		}
 	}
@@ -112,11 +138,23 @@ func (p *Plan) Validate() error {
 	return nil
 }
 
+func validity(d conf.Duration) error {
+	if d.Std() < 24*time.Hour {
+		return fmt.Errorf("validity must be a day or more")
+	}
+	return nil
+}
+
 // system is tenant.System, spelled out: that package knows of a database.
 const system = "_system"
 
-func (p *Plan) rootRef() hsm.Ref   { return p.Root.ref(hsm.RoleRoot) }
-func (p *Plan) issuerRef() hsm.Ref { return p.Issuer.ref(hsm.RoleIssuer) }
+// newRefs are the labels that must be free.
+func (p *Plan) newRefs() []hsm.Ref {
+	if p.Root == nil {
+		return nil
+	}
+	return []hsm.Ref{p.Root.ref(hsm.RoleRoot), p.Issuer.ref(hsm.RoleIssuer)}
+}
 
 func (a *Authority) ref(role hsm.Role) hsm.Ref {
 	return hsm.Ref{Tenant: system, Role: role, Name: a.Key, Generation: a.Generation}

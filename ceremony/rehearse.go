@@ -28,16 +28,62 @@ var throwAway = map[hsm.Algorithm]func() (crypto.Signer, error){
 	},
 }
 
-// rehearse makes every certificate of the plan with throw-away keys, and under
-// them a signer and a device, and has each linted: a profile that does not fit is
-// found before a key exists that would have to be explained for ever.
-func rehearse(p *Plan, now time.Time) error {
-	rootKey, err := throwAway[p.Root.Algorithm]()
-	if err != nil {
+// hierarchy is what the steps of a plan stand on. What the plan does not have is
+// nil; so is the existing root's key in a rehearsal.
+type hierarchy struct {
+	root, issuer, existing          *issuance.Authority
+	rootKey, issuerKey, existingKey crypto.Signer
+}
+
+// by is who signs a CRL.
+func (h *hierarchy) by(c *CRL) (*issuance.Authority, crypto.Signer) {
+	if c.By == newRoot {
+		return h.root, h.rootKey
+	}
+	return h.existing, h.existingKey
+}
+
+// rehearse makes everything in the plan with throw-away keys, and under them a
+// signer and a device, and has each linted: a profile that does not fit is found
+// before a key exists that would have to be explained for ever. What the existing
+// root will sign is drafted under its real certificate and linted as signed by a
+// throw-away key.
+func rehearse(p *Plan, now time.Time) (err error) {
+	h := &hierarchy{}
+	if p.Root != nil {
+		if err := h.rehearseAuthorities(p, now); err != nil {
+			return err
+		}
+	}
+	if p.ExistingRoot != nil {
+		if h.existing, err = p.ExistingRoot.authority(); err != nil {
+			return err
+		}
+	}
+	for i := range p.CrossSign {
+		c := &p.CrossSign[i]
+		draft, err := prepare(h.crossStep(p, c), rand.Reader, now)
+		if err == nil {
+			err = h.checkDraft(c, draft)
+		}
+		if err != nil {
+			return fmt.Errorf("cross_sign %d: %w", i+1, err)
+		}
+	}
+	for i := range p.CRLs {
+		by, _ := h.by(&p.CRLs[i])
+		if _, err := prepareCRL(&p.CRLs[i], by, now); err != nil {
+			return fmt.Errorf("crl %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+func (h *hierarchy) rehearseAuthorities(p *Plan, now time.Time) (err error) {
+	if h.rootKey, err = throwAway[p.Root.Algorithm](); err != nil {
 		return err
 	}
-	issuerKey, err := throwAway[p.Issuer.Algorithm]()
-	if err != nil {
+	if h.issuerKey, err = throwAway[p.Issuer.Algorithm](); err != nil {
 		return err
 	}
 	key, err := throwAway[hsm.P256]()
@@ -49,14 +95,17 @@ func rehearse(p *Plan, now time.Time) error {
 	signer.SerialNumber = "rehearsal"
 	var chain [][]byte
 	var above *issuance.Authority
-	for _, s := range []step{
-		{profile: p.Root.profile(issuance.Root()), subject: p.Root.subject(), key: rootKey, signer: rootKey},
-		{profile: p.Issuer.profile(issuance.Issuer()), subject: p.Issuer.subject(), key: issuerKey, signer: rootKey},
-		{profile: issuance.Signer(), subject: signer, key: key, signer: issuerKey},
-		{profile: issuance.ASTDevice(), subject: leaf, key: key, signer: key},
+	for _, s := range []struct {
+		step
+		made **issuance.Authority
+	}{
+		{step{profile: p.Root.profile(issuance.Root()), subject: p.Root.subject(), key: h.rootKey, signer: h.rootKey}, &h.root},
+		{step{profile: p.Issuer.profile(issuance.Issuer()), subject: p.Issuer.subject(), key: h.issuerKey, signer: h.rootKey}, &h.issuer},
+		{step{profile: issuance.Signer(), subject: signer, key: key, signer: h.issuerKey}, nil},
+		{step{profile: issuance.ASTDevice(), subject: leaf, key: key, signer: key}, nil},
 	} {
 		s.issuer = above
-		draft, err := prepare(s, rand.Reader, now)
+		draft, err := prepare(s.step, rand.Reader, now)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.profile.Name, err)
 		}
@@ -69,6 +118,9 @@ func rehearse(p *Plan, now time.Time) error {
 			if above, err = issuance.NewAuthority(der); err != nil {
 				return fmt.Errorf("%s: %w", s.profile.Name, err)
 			}
+		}
+		if s.made != nil {
+			*s.made = above
 		}
 	}
 	return issuance.VerifyChain(chain, now)

@@ -14,23 +14,30 @@ import (
 	"github.com/signet-hsm/signet/hsm"
 )
 
-// Names of the outputs within their folder.
+// Names of the outputs within their folder; there are those of the steps in the plan.
 const (
-	RootFile       = "root.pem"
-	ChainFile      = "issuer-chain.pem" // issuer first, root last
-	TranscriptFile = "transcript.jsonl"
+	RootFile             = "root.pem"
+	ChainFile            = "issuer-chain.pem"       // issuer first, root last
+	RootCrossChainFile   = "root-cross-chain.pem"   // issuer, root by the existing root, existing root
+	IssuerCrossChainFile = "issuer-cross-chain.pem" // issuer by the existing root, existing root
+	RootCRLFile          = "root.crl"               // in DER
+	ExistingRootCRLFile  = "existing-root.crl"
+	TranscriptFile       = "transcript.jsonl"
 )
 
-// Result is what a ceremony made.
+// Result is what a ceremony made; what its plan did not have is nil.
 type Result struct {
 	Root, Issuer       []byte // certificates in DER
 	RootKey, IssuerKey hsm.Ref
-	Transcript         string // hash of the transcript's last line, for people to write down
+	// RootCross and IssuerCross are the cross-certificates by the existing root.
+	RootCross, IssuerCross   []byte
+	RootCRL, ExistingRootCRL []byte
+	Transcript               string // hash of the transcript's last line, for people to write down
 }
 
 // Run carries out a plan on a token and writes the outputs to the new folder
-// out, whose parent must exist. Before any key is made: ErrPlan, ErrLabel,
-// ErrOutput, and nothing is changed. After that: ErrStep.
+// out, whose parent must exist. Before any key is made or used: ErrPlan, ErrLabel,
+// ErrKey, ErrOutput, and nothing is changed. After that: ErrStep.
 func Run(ctx context.Context, token *hsm.Token, plan Plan, out string) (Result, error) {
 	return start(ctx, token, plan, out, time.Now)
 }
@@ -72,12 +79,17 @@ func preflight(ctx context.Context, token *hsm.Token, plan *Plan, now time.Time)
 	if err := plan.Validate(); err != nil {
 		return err
 	}
-	for _, ref := range []hsm.Ref{plan.rootRef(), plan.issuerRef()} {
+	for _, ref := range plan.newRefs() {
 		switch _, err := token.Lookup(ctx, ref); {
 		case errors.Is(err, hsm.ErrKeyNotFound):
 		case err == nil, errors.Is(err, hsm.ErrAmbiguous), errors.Is(err, hsm.ErrTemplate):
 			return fmt.Errorf("%w: %s", ErrLabel, ref)
 		default:
+			return err
+		}
+	}
+	if plan.ExistingRoot != nil {
+		if err := checkExisting(ctx, token, plan.ExistingRoot, now); err != nil {
 			return err
 		}
 	}
@@ -105,41 +117,135 @@ func (r *run) all(info hsm.TokenInfo) (Result, error) {
 	}); err != nil {
 		return Result{}, err
 	}
-	out := Result{RootKey: r.plan.rootRef(), IssuerKey: r.plan.issuerRef()}
-	rootKey, err := r.generate(out.RootKey, r.plan.Root.Algorithm)
-	if err != nil {
-		return Result{}, err
-	}
-	if out.Root, err = r.certify(step{profile: r.plan.Root.profile(issuance.Root()), subject: r.plan.Root.subject(), key: rootKey, signer: rootKey}); err != nil {
-		return Result{}, err
-	}
-	root, err := issuance.NewAuthority(out.Root)
-	if err != nil {
-		return Result{}, err
-	}
-	issuerKey, err := r.generate(out.IssuerKey, r.plan.Issuer.Algorithm)
-	if err != nil {
-		return Result{}, err
-	}
-	if out.Issuer, err = r.certify(step{issuer: root, profile: r.plan.Issuer.profile(issuance.Issuer()), subject: r.plan.Issuer.subject(), key: issuerKey, signer: rootKey}); err != nil {
-		return Result{}, err
-	}
-	if err := issuance.VerifyChain([][]byte{out.Issuer, out.Root}, r.now); err != nil {
-		return Result{}, err
-	}
-	for _, f := range []struct {
-		name  string
-		certs [][]byte
-	}{{RootFile, [][]byte{out.Root}}, {ChainFile, [][]byte{out.Issuer, out.Root}}} {
-		sum, err := r.dir.writePEM(f.name, f.certs)
-		if err != nil {
+	var out Result
+	h := &hierarchy{}
+	if r.plan.Root != nil {
+		if err := r.authorities(h, &out); err != nil {
 			return Result{}, err
 		}
-		if err := r.transcript.add(eventFile, "ok", map[string]any{"name": f.name, "sha256": sum}); err != nil {
+	}
+	if r.plan.ExistingRoot != nil {
+		if err := r.existing(h); err != nil {
+			return Result{}, err
+		}
+	}
+	for i := range r.plan.CrossSign {
+		if err := r.crossSign(h, &r.plan.CrossSign[i], &out); err != nil {
+			return Result{}, err
+		}
+	}
+	for i := range r.plan.CRLs {
+		if err := r.signCRL(h, &r.plan.CRLs[i], &out); err != nil {
 			return Result{}, err
 		}
 	}
 	return out, r.transcript.add(eventEnd, "ok", nil)
+}
+
+// authorities makes the new root and issuer.
+func (r *run) authorities(h *hierarchy, out *Result) (err error) {
+	root, issuer := r.plan.Root, r.plan.Issuer
+	out.RootKey, out.IssuerKey = root.ref(hsm.RoleRoot), issuer.ref(hsm.RoleIssuer)
+	if h.rootKey, err = r.generate(out.RootKey, root.Algorithm); err != nil {
+		return err
+	}
+	if out.Root, err = r.certify(step{profile: root.profile(issuance.Root()), subject: root.subject(), key: h.rootKey, signer: h.rootKey}); err != nil {
+		return err
+	}
+	if h.root, err = issuance.NewAuthority(out.Root); err != nil {
+		return err
+	}
+	if h.issuerKey, err = r.generate(out.IssuerKey, issuer.Algorithm); err != nil {
+		return err
+	}
+	if out.Issuer, err = r.certify(step{issuer: h.root, profile: issuer.profile(issuance.Issuer()), subject: issuer.subject(), key: h.issuerKey, signer: h.rootKey}); err != nil {
+		return err
+	}
+	if h.issuer, err = issuance.NewAuthority(out.Issuer); err != nil {
+		return err
+	}
+	if err := issuance.VerifyChain([][]byte{out.Issuer, out.Root}, r.now); err != nil {
+		return err
+	}
+	if err := r.write(RootFile, pemOf(out.Root)); err != nil {
+		return err
+	}
+	return r.write(ChainFile, pemOf(out.Issuer, out.Root))
+}
+
+// existing takes the existing root's key into use.
+func (r *run) existing(h *hierarchy) (err error) {
+	if h.existing, err = r.plan.ExistingRoot.authority(); err != nil {
+		return err
+	}
+	ref := r.plan.ExistingRoot.ref()
+	if h.existingKey, err = r.token.Signer(r.ctx, ref); err != nil {
+		return err
+	}
+	cert := sha256.Sum256(h.existing.Certificate().Raw)
+	return r.transcript.add(eventKeyUse, "ok", map[string]any{
+		"label": ref.String(), "certificateSha256": hex.EncodeToString(cert[:]),
+	})
+}
+
+func (r *run) crossSign(h *hierarchy, c *CrossSign, out *Result) error {
+	der, err := r.certify(h.crossStep(r.plan, c))
+	if err != nil {
+		return err
+	}
+	if err := h.checkCross(c, der); err != nil {
+		return err
+	}
+	path := h.path(c, der)
+	if err := issuance.VerifyPath(path, r.now); err != nil {
+		return err
+	}
+	if c.Certify == newRoot {
+		out.RootCross = der
+		return r.write(RootCrossChainFile, pemOf(path...))
+	}
+	out.IssuerCross = der
+	return r.write(IssuerCrossChainFile, pemOf(path...))
+}
+
+func (r *run) signCRL(h *hierarchy, c *CRL, out *Result) error {
+	by, key := h.by(c)
+	draft, err := prepareCRL(c, by, r.now)
+	if err != nil {
+		return err
+	}
+	tbs := sha256.Sum256(draft.tbs)
+	if err := r.transcript.add(eventCRLDraft, "ok", map[string]any{
+		"by": c.By, "number": c.Number, "thisUpdate": draft.template.ThisUpdate, "nextUpdate": draft.template.NextUpdate,
+		"entries": len(c.Revoked), "tbsSha256": hex.EncodeToString(tbs[:]), "lint": linted,
+	}); err != nil {
+		return err
+	}
+	der, err := draft.sign(key)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(der)
+	if err := r.transcript.add(eventCRL, "ok", map[string]any{
+		"by": c.By, "number": c.Number, "sha256": hex.EncodeToString(sum[:]), "crl": der,
+	}); err != nil {
+		return err
+	}
+	if c.By == newRoot {
+		out.RootCRL = der
+		return r.write(RootCRLFile, der)
+	}
+	out.ExistingRootCRL = der
+	return r.write(ExistingRootCRLFile, der)
+}
+
+// write writes one output.
+func (r *run) write(name string, content []byte) error {
+	if err := r.dir.write(name, content); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(content)
+	return r.transcript.add(eventFile, "ok", map[string]any{"name": name, "sha256": hex.EncodeToString(sum[:])})
 }
 
 // generate makes one key. The intent, with the id that the key will have, is on
@@ -182,6 +288,9 @@ type step struct {
 	signer  crypto.Signer
 }
 
+// linted is the verdict in the transcript; there is no draft with another.
+const linted = "zlint " + lint.Version + " and signet: no finding"
+
 func (r *run) certify(s step) ([]byte, error) {
 	draft, err := prepare(s, r.random(), r.now)
 	if err != nil {
@@ -192,7 +301,7 @@ func (r *run) certify(s step) ([]byte, error) {
 		"profile": draft.Profile().Name(), "profileSha256": hex.EncodeToString(profile[:]),
 		"serial": draft.Serial().String(), "tbsSha256": hex.EncodeToString(tbs[:]),
 		"notBefore": draft.NotBefore(), "notAfter": draft.NotAfter(),
-		"lint": "zlint " + lint.Version + " and signet: no finding",
+		"lint": linted,
 	}
 	if err := r.transcript.add(eventDraft, "ok", detail); err != nil {
 		return nil, err

@@ -19,8 +19,11 @@ const (
 	eventBegin       = "begin"       // plan, tool, token
 	eventKeyIntent   = "key.intent"  // label and id of a key about to be made
 	eventKey         = "key"         // it was made and has signed
+	eventKeyUse      = "key.use"     // the existing root's key is taken into use
 	eventDraft       = "draft"       // a certificate about to be signed
 	eventCertificate = "certificate" // it was signed and verified
+	eventCRLDraft    = "crl.draft"   // a CRL about to be signed
+	eventCRL         = "crl"         // it was signed and verified
 	eventFile        = "file"        // an output was written
 	eventEnd         = "end"
 	eventFailed      = "failed"
