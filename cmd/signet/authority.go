@@ -20,13 +20,22 @@ import (
 // openAuthority makes the certificate authority; url is where verifiers find its
 // revocation data.
 func (p *process) openAuthority(ctx context.Context, d *domains, url string) (*ca.Authority, error) {
-	raw, err := os.ReadFile(p.cfg.CA.IssuerChain)
+	chain, err := readChain(p.cfg.CA.IssuerChain)
 	if err != nil {
 		return nil, fmt.Errorf("ca.issuer_chain: %w", err)
 	}
-	chain, err := ca.ParseChain(raw)
-	if err != nil {
-		return nil, fmt.Errorf("ca.issuer_chain: %w", err)
+	var others []ca.OtherIssuer
+	for i, o := range p.cfg.CA.OtherIssuers {
+		var other ca.OtherIssuer
+		if other.Chain, err = readChain(o.Chain); err != nil {
+			return nil, fmt.Errorf("ca.other_issuers[%d].chain: %w", i, err)
+		}
+		if o.Key != "" {
+			if other.Key, err = hsm.ParseRef(o.Key); err != nil {
+				return nil, fmt.Errorf("ca.other_issuers[%d].key: %w", i, err)
+			}
+		}
+		others = append(others, other)
 	}
 	key, err := p.cfg.CA.issuerRef()
 	if err != nil {
@@ -38,13 +47,21 @@ func (p *process) openAuthority(ctx context.Context, d *domains, url string) (*c
 	}
 	signers, devices := profiles[profile.Signer], profiles[profile.ASTDevice]
 	return ca.New(ctx, ca.Config{
-		DB: d.pool, Token: d.token, Audit: d.audit, IssuerChain: chain, IssuerKey: key,
+		DB: d.pool, Token: d.token, Audit: d.audit, IssuerChain: chain, IssuerKey: key, OtherIssuers: others,
 		SignerAlgorithm: hsm.Algorithm(p.cfg.CA.SignerAlgorithm),
 		SignerProfile:   &signers, DeviceProfile: &devices, LeafProfiles: leaves(profiles), BlockedKeys: blocked,
 		LintEvery: p.cfg.CA.LintEvery, VerifyEvery: p.cfg.CA.VerifyEvery,
 		PKI: url, CRLShards: p.cfg.CA.CRLShards, RotateAfter: p.cfg.CA.RotateAfter.Std(), RenewGrace: p.cfg.CA.RenewGrace.Std(),
 		Logger: p.log, Metrics: p.registry,
 	})
+}
+
+func readChain(path string) ([][]byte, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return ca.ParseChain(raw)
 }
 
 // leaves are the profiles that are asked for by name.

@@ -26,6 +26,14 @@ type CAConfig struct {
 	CRLShards       int           `yaml:"crl_shards"`       // CRLs of a new signer; 0 = 1, which every verifier understands
 	RotateAfter     conf.Duration `yaml:"rotate_after"`     // age at which a signer is replaced by itself, 1h or more; 0 = never
 	RenewGrace      conf.Duration `yaml:"renew_grace"`      // how long after its end a device's certificate still entitles to a new one; 0 = not at all
+
+	OtherIssuers []OtherIssuerConfig `yaml:"other_issuers"` // before and after a change of the issuer, see docs/ca.md
+}
+
+// OtherIssuerConfig is an issuer that certifies no signers here.
+type OtherIssuerConfig struct {
+	Chain string `yaml:"chain"` // PEM, as issuer_chain
+	Key   string `yaml:"key"`   // label of its key, which goes on signing its CRL and OCSP; empty = not in this token
 }
 
 // PKIConfig says where verifiers find revocation data.
@@ -57,6 +65,16 @@ func (c *CAConfig) validate(bad func(string, ...any)) {
 	case "", hsm.P256, hsm.P384, hsm.RSA3072, hsm.Ed25519:
 	default:
 		bad("ca.signer_algorithm: %q is none of P-256, P-384, RSA-3072, Ed25519", c.SignerAlgorithm)
+	}
+	for i, o := range c.OtherIssuers {
+		if o.Chain == "" {
+			bad("ca.other_issuers[%d].chain: a PEM file is needed", i)
+		}
+		if o.Key != "" {
+			if _, err := hsm.ParseRef(o.Key); err != nil {
+				bad("ca.other_issuers[%d].key: %w", i, err)
+			}
+		}
 	}
 	if c.LintEvery < 0 || c.VerifyEvery < 0 {
 		bad("ca.lint_every, ca.verify_every: must not be negative")
