@@ -8,9 +8,9 @@
 // delivery for each device, with retries for an hour. Pushes are best effort: an
 // app must not rely on them (seed 002), and one whose operation has expired is
 // dropped. What is personal goes to ACTIVE registrations, which is asked again for
-// a push that was delayed. No provider takes more than half of the workers. A token that its provider calls dead is deleted, unless the device has
-// replaced it meanwhile. An application without credentials at a provider sends
-// nothing there.
+// a push that was delayed. No provider takes more than half of the workers. A
+// token that its provider calls dead is deleted, unless the device has replaced it
+// meanwhile. An application without credentials at a provider sends nothing there.
 //
 // The extras are those of seed 002, with exactly these keys: messageType,
 // operationId, operationName, activationId, mtokenOperationResult, inboxId. A new
@@ -21,8 +21,12 @@
 // error, log or dead letter. With Config.Record every push of the process goes to
 // a file instead of a provider, for development.
 //
+// An inbox is bounded: MaxMessages of a user in an application, each for
+// Config.Retention. What goes beyond is deleted; the audit log keeps that it was
+// posted.
+//
 // Owns: tables push_device, push_credential, push_inbox. Callers: the REST and
-// gRPC layers; cmd runs Consumer. Safe for concurrent use. Sources: seed 002 "Used
+// gRPC layers; cmd runs Consumer and Run. Safe for concurrent use. Sources: seed 002 "Used
 // Push Message Extras", seed 004 "Send Push Message" (PA-PUSH-01), PA-X-03/04;
 // APNs "Sending notification requests", FCM HTTP v1, HMS Push Kit.
 package push

@@ -38,15 +38,24 @@ type InboxMessage struct {
 	ReadAt                 time.Time // zero: unread
 }
 
-// Bounds of the inbox. Of the number of messages there is none.
+// Bounds of the inbox.
 const (
 	maxBody = 65536
+
+	// MaxMessages is how many messages a user has in one application. The next one
+	// takes the place of the oldest that was read, or else of the oldest.
+	MaxMessages = 1000
+
+	// DefaultRetention is how long a message is kept, read or not, when Config says
+	// nothing, and MinRetention the least that it may say.
+	DefaultRetention = 90 * 24 * time.Hour
+	MinRetention     = 24 * time.Hour
 
 	MaxPage = 1000   // messages that one call lists
 	MaxSkip = 10_000 // messages that InboxQuery leaves out; from there on go by Before
 )
 
-// PostInbox stores a message in a user's inbox and has mtoken.inboxMessage.new
+// PostInbox stores a message in a user's inbox, which holds MaxMessages, and has mtoken.inboxMessage.new
 // pushed (PUSHX-12). Errors: ErrRequest, app.ErrNotFound, fault.ErrUnavailable.
 func (p *Pusher) PostInbox(ctx context.Context, t tenant.ID, l Letter) (InboxMessage, error) {
 	fail := func(err error) (InboxMessage, error) { return InboxMessage{}, fmt.Errorf("push: post: %w", err) }
@@ -66,6 +75,9 @@ func (p *Pusher) PostInbox(ctx context.Context, t tenant.ID, l Letter) (InboxMes
 	err = pg.InTx(ctx, p.c.DB, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, sqlPost, t.String(), m.App, m.UserID, m.ID, m.Subject, m.Summary, m.Body, m.Type, m.CreatedAt)
 		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, sqlCrop, t.String(), m.App, m.UserID, MaxMessages); err != nil {
 			return err
 		}
 		if err := p.c.Audit.RecordTx(ctx, tx, audit.Event{

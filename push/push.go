@@ -3,6 +3,7 @@ package push
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -49,6 +50,7 @@ type Config struct {
 	Client    *http.Client  // nil: HTTP/2, proxy by environment
 	Timeout   time.Duration // of one attempt; 0: 15 s
 	Workers   int           // pushes at a time; 0: 16
+	Retention time.Duration // of inbox messages; 0: DefaultRetention, else at least MinRetention
 	Now       func() time.Time
 	Logger    *slog.Logger
 	Metrics   prometheus.Registerer
@@ -95,6 +97,9 @@ func New(c Config) (*Pusher, error) {
 	if c.Timeout < 0 || c.Workers < 0 {
 		return nil, errors.New("push: Timeout or Workers is negative")
 	}
+	if c.Retention != 0 && c.Retention < MinRetention {
+		return nil, fmt.Errorf("push: Retention must be at least %v", MinRetention)
+	}
 	if c.Outbox == nil {
 		c.Outbox = outbox.Discard
 	}
@@ -103,6 +108,9 @@ func New(c Config) (*Pusher, error) {
 	}
 	if c.Workers == 0 {
 		c.Workers = 16
+	}
+	if c.Retention == 0 {
+		c.Retention = DefaultRetention
 	}
 	if c.Now == nil {
 		c.Now = time.Now

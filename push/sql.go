@@ -32,6 +32,22 @@ set sealed = excluded.sealed, revision = push_credential.revision + 1, changed_a
 	sqlPost = `insert into push_inbox (tenant_id, app_id, user_id, id, subject, summary, body, type, created_at)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
 
+	// What is read goes first, and of that the oldest. A post beside this one may
+	// leave the inbox one too long; the next post finds that. Materialized: a plan
+	// may run a subquery in the condition again for each row, and find others.
+	sqlCrop = `with surplus as materialized (
+    select id from push_inbox where tenant_id = $1 and app_id = $2 and user_id = $3
+    order by read_at is null, id
+    limit greatest(0, (select count(*) from push_inbox where tenant_id = $1 and app_id = $2 and user_id = $3) - $4)
+    for update skip locked)
+delete from push_inbox where tenant_id = $1 and app_id = $2 and user_id = $3 and id in (select id from surplus)`
+
+	// Of all tenants, as the sweep is.
+	sqlPurge = `with old as materialized (
+    select tenant_id, app_id, user_id, id from push_inbox where created_at < $1
+    order by created_at limit $2 for update skip locked)
+delete from push_inbox where (tenant_id, app_id, user_id, id) in (select tenant_id, app_id, user_id, id from old)`
+
 	sqlInbox = `select id::text, app_id, user_id, subject, summary, '', type, created_at, read_at
 from push_inbox where tenant_id = $1 and app_id = $2 and user_id = $3 and id < $4 and (read_at is null or not $5)
 order by id desc offset $6 limit $7`
