@@ -165,13 +165,18 @@ func TestPAX06_PAX07_PAX08_PAX09_Templates(t *testing.T) {
 func TestPAOP02_Proximity(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.active("jane")
+	d := w.active("jane")
 	require.Equal(t, 200, w.call("PA-X-06", w.admin, `{"templateName":"pay","operationType":"t","dataTemplate":"A2","signatureType":["POSSESSION"],"proximityCheckEnabled":true}`).status)
 	id := w.operate("jane").OperationID
 	var op map[string]any
 	w.call("PA-OP-02", w.shop, "", id).into(t, &op)
 	require.Regexp(t, `^[0-9]{8}$`, op["proximityOtp"])
-	w.call("PA-OP-03", w.shop, "", id)
+	shown := powerauth.Operation{ID: id, Data: "A2", ProximityOTP: "x"}
+	require.Error(t, d.Approve(t.Context(), shown, signature.Possession))
+	require.Equal(t, "PENDING", w.state(id))
+	shown.ProximityOTP = op["proximityOtp"].(string)
+	require.NoError(t, d.Approve(t.Context(), shown, signature.Possession))
+	require.Equal(t, "APPROVED", w.state(id))
 	op = nil
 	w.call("PA-OP-02", w.shop, "", id).into(t, &op)
 	require.NotContains(t, op, "proximityOtp")

@@ -163,13 +163,17 @@ func (w *world) phone(key string) *powerauth.Device { return w.phoneOf(key, sign
 
 func (w *world) phoneOf(key string, version signature.Version) *powerauth.Device {
 	w.tb.Helper()
-	v := w.Versions[key]
-	d, err := powerauth.New(powerauth.Config{
-		BaseURL: w.url, ApplicationKey: base64.StdEncoding.EncodeToString(v.Key[:]), ApplicationSecret: string(v.Secret.Reveal()),
-		MasterPublicKey: base64.StdEncoding.EncodeToString(w.Masters[key]), Version: version,
-	})
+	d, err := powerauth.New(w.phoneConfig(key, version))
 	require.NoError(w.tb, err)
 	return d
+}
+
+func (w *world) phoneConfig(key string, version signature.Version) powerauth.Config {
+	v := w.Versions[key]
+	return powerauth.Config{
+		BaseURL: w.url, ApplicationKey: base64.StdEncoding.EncodeToString(v.Key[:]), ApplicationSecret: string(v.Secret.Reveal()),
+		MasterPublicKey: base64.StdEncoding.EncodeToString(w.Masters[key]), Version: version,
+	}
 }
 
 // active makes a phone with an ACTIVE registration of the user with shop.

@@ -15,6 +15,9 @@
 //	token, err := d.CreateToken(ctx, signature.Possession)
 //	header, err = d.TokenHeader(token)
 //	status, err := d.Status(ctx)        // and the counters are together again
+//	list, err := d.Operations(ctx, token)
+//	err = d.Approve(ctx, list[0], signature.PossessionKnowledge)
+//	messages, err := d.Inbox(ctx, token, powerauth.InboxPage{})
 //	err = d.RemoveActivation(ctx, signature.PossessionKnowledge)
 //
 // A Device is new or activated; the second Activate is ErrActivated. Every
@@ -36,6 +39,10 @@
 // key, or the activation's server key, has signed for its own challenge. One
 // device may go up from 3.0 to 3.3 at any time: Import its state with another
 // Config.Version.
+//
+// There is a method for every endpoint that a device has: /pa/v3, the mobile token
+// API of operations, push registration and the inbox. A test of api/powerauth holds
+// the server's table of routes against what the methods call.
 //
 // Sources: PowerAuth protocol 3.0 to 3.3, and the wire format of
 // powerauth-restful-integration.

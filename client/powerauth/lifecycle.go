@@ -1,9 +1,12 @@
 package powerauth
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"net/http"
+	"time"
 
 	"github.com/signet-hsm/signet/signature"
 )
@@ -33,6 +36,21 @@ type (
 		Nonce        string `json:"nonce"`
 	}
 )
+
+// ServerTime asks what time it is at the server: from protocol 3.2 on, encrypted
+// messages of a device whose clock is far off are refused.
+func (d *Device) ServerTime(ctx context.Context) (time.Time, error) {
+	var out objectResponse[struct {
+		ServerTime int64 `json:"serverTime"`
+	}]
+	if err := d.post(ctx, "/pa/v3/status", "", "", struct{}{}, &out); err != nil {
+		return time.Time{}, fmt.Errorf("server time: %w", err)
+	}
+	if out.Object.ServerTime <= 0 {
+		return time.Time{}, fmt.Errorf("server time: %w: none", ErrProtocol)
+	}
+	return time.UnixMilli(out.Object.ServerTime), nil
+}
 
 // Status asks the server and, when the server's counter is ahead, follows it.
 // With protocol 3.0 there is no counter in the answer. Errors: ErrUnknown,
@@ -110,13 +128,46 @@ func (d *Device) follow(a *activation, s signature.Status, got *Status) error {
 
 // ValidateSignature makes a signature only to move the server's counter.
 func (d *Device) ValidateSignature(ctx context.Context, f signature.Factor) error {
-	body := []byte("{}")
-	header, err := d.Sign("POST", "/pa/signature/validate", body, f)
+	return d.Validate(ctx, http.MethodPost, []byte("{}"), f)
+}
+
+// Where signatures are tried, and the resource id that they are made for.
+const (
+	pathValidate = "/pa/v3/signature/validate"
+	uriValidate  = "/pa/signature/validate"
+)
+
+// ValidateGET tries a signature of query parameters, as Validate does for a body.
+func (d *Device) ValidateGET(ctx context.Context, query map[string]string, f signature.Factor) error {
+	header, err := d.SignGET(uriValidate, query, f)
 	if err != nil {
 		return err
 	}
+	target := pathValidate
+	if len(query) > 0 {
+		target += "?" + string(signature.NormalizeGET(query))
+	}
+	return d.validate(ctx, http.MethodGet, target, header, nil)
+}
+
+// Validate tries a signature of a POST, PUT or DELETE at the server; nothing else
+// happens there. Apps that are being built want to know whether theirs match.
+func (d *Device) Validate(ctx context.Context, method string, body []byte, f signature.Factor) error {
+	header, err := d.Sign(method, uriValidate, body, f)
+	if err != nil {
+		return err
+	}
+	return d.validate(ctx, method, pathValidate, header, body)
+}
+
+func (d *Device) validate(ctx context.Context, method, target, header string, body []byte) error {
+	req, err := http.NewRequestWithContext(ctx, method, d.baseURL+target, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set(signature.HeaderName, header)
 	var out objectResponse[struct{}]
-	if err := d.send(ctx, "/pa/v3/signature/validate", signature.HeaderName, header, body, &out); err != nil {
+	if err := d.do(req, &out); err != nil {
 		return fmt.Errorf("validate signature: %w", err)
 	}
 	return nil

@@ -116,7 +116,20 @@ func (d *Device) signedExchange(ctx context.Context, e endpoint, f signature.Fac
 	return unseal(open, resp, answer)
 }
 
-// endpoint is a signed and encrypted one.
+// signedPost signs an object and sends it in clear.
+func (d *Device) signedPost(ctx context.Context, e endpoint, f signature.Factor, object, answer any) error {
+	body, err := json.Marshal(objectRequest[any]{object})
+	if err != nil {
+		return err
+	}
+	header, err := d.Sign("POST", e.uriID, body, f)
+	if err != nil {
+		return err
+	}
+	return d.send(ctx, e.path, signature.HeaderName, header, body, answer)
+}
+
+// endpoint is a signed one; those with a purpose are encrypted too.
 type endpoint struct {
 	path, uriID, purpose string
 	// signsPlaintext: the endpoints of the protocol itself sign what is sent, the

@@ -2,7 +2,6 @@ package powerauth
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 
@@ -25,7 +24,9 @@ func (d *Device) CreateToken(ctx context.Context, f signature.Factor) (Token, er
 	if err != nil {
 		return Token{}, fmt.Errorf("create token: %w", err)
 	}
-	if _, err := t.secret(); err != nil || t.ID == "" {
+	secret, err := t.secret()
+	clear(secret)
+	if err != nil || t.ID == "" {
 		return Token{}, fmt.Errorf("create token: %w: token", ErrProtocol)
 	}
 	return t, nil
@@ -33,18 +34,13 @@ func (d *Device) CreateToken(ctx context.Context, f signature.Factor) (Token, er
 
 // RemoveToken ends a token of this device.
 func (d *Device) RemoveToken(ctx context.Context, t Token, f signature.Factor) error {
-	body, err := json.Marshal(objectRequest[map[string]string]{map[string]string{"tokenId": t.ID}})
-	if err != nil {
-		return err
-	}
-	header, err := d.Sign("POST", "/pa/token/remove", body, f)
-	if err != nil {
-		return err
-	}
 	var out objectResponse[struct {
 		TokenID string `json:"tokenId"`
 	}]
-	if err := d.send(ctx, "/pa/v3/token/remove", signature.HeaderName, header, body, &out); err != nil {
+	err := d.signedPost(ctx, endpoint{
+		path: "/pa/v3/token/remove", uriID: "/pa/token/remove",
+	}, f, map[string]string{"tokenId": t.ID}, &out)
+	if err != nil {
 		return fmt.Errorf("remove token: %w", err)
 	}
 	return nil
@@ -57,6 +53,7 @@ func (d *Device) TokenHeader(t Token) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	defer clear(secret)
 	h := signature.TokenHeader{TokenID: t.ID, Timestamp: d.now().UnixMilli(), Version: d.version}
 	if _, err := io.ReadFull(d.random, h.Nonce[:]); err != nil {
 		return "", err
@@ -65,6 +62,20 @@ func (d *Device) TokenHeader(t Token) (string, error) {
 	return h.String(), nil
 }
 
+// byToken asks an endpoint of the mobile token API; what is left out as nil is an
+// empty object.
+func (d *Device) byToken(ctx context.Context, t Token, path string, what, out any) error {
+	header, err := d.TokenHeader(t)
+	if err != nil {
+		return err
+	}
+	if what == nil {
+		what = struct{}{}
+	}
+	return d.post(ctx, path, signature.TokenHeaderName, header, objectRequest[any]{what}, out)
+}
+
+// secret decodes it; the caller wipes it.
 func (t Token) secret() ([]byte, error) {
 	secret := make([]byte, 16)
 	return secret, fill(secret, t.Secret)

@@ -50,11 +50,18 @@ func (d *Device) send(ctx context.Context, path, header, value string, body []by
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json")
 	if header != "" {
 		req.Header.Set(header, value)
 	}
+	return d.do(req, out)
+}
+
+// do sends a request whose PowerAuth header stands in it already.
+func (d *Device) do(req *http.Request, out any) error {
+	if req.Body != nil && req.Body != http.NoBody {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("Accept", "application/json")
 	resp, err := d.http.Do(req)
 	if err != nil {
 		return err
