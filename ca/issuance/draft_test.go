@@ -354,9 +354,29 @@ func TestVerifyChainRefuses(t *testing.T) {
 		"too many":       {leaf, w.signer, w.issuer, w.root, w.root, w.root, w.root, w.root, w.root},
 	} {
 		require.ErrorIs(t, issuance.VerifyChain(chain, now), issuance.ErrChain, name)
+		require.ErrorIs(t, issuance.VerifyPath(chain, now), issuance.ErrChain, name)
 	}
 	require.ErrorIs(t, issuance.VerifyChain(w.chain(leaf), now.Add(-time.Hour)), issuance.ErrChain)
 	require.ErrorIs(t, issuance.VerifyChain(w.chain(leaf), now.Add(50*365*24*time.Hour)), issuance.ErrChain)
+}
+
+// A second certificate of the issuer's key may end before the signers below it.
+func TestVerifyPathOverAShortCertificate(t *testing.T) {
+	t.Parallel()
+	w := ecTower(t)
+	profile := issuance.Issuer()
+	profile.Validity = 48 * time.Hour
+	d, err := issuance.Prepare(issuance.Order{
+		Issuer: w.rootCA, Profile: compile(t, profile), Request: request(t, w.issuerKey),
+		Subject: issuance.Subject{CommonName: "Issuer"}, Serial: serial(t), Now: now,
+	})
+	require.NoError(t, err)
+	short, err := d.Sign(w.rootKey)
+	require.NoError(t, err)
+	chain := [][]byte{w.signer, short, w.root}
+	require.NoError(t, issuance.VerifyPath(chain, now))
+	require.ErrorIs(t, issuance.VerifyPath(chain, now.Add(49*time.Hour)), issuance.ErrChain)
+	require.ErrorIs(t, issuance.VerifyChain(chain, now), issuance.ErrChain)
 }
 
 func TestNewSerial(t *testing.T) {
