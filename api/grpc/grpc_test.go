@@ -132,6 +132,16 @@ func requireStatus(tb testing.TB, err error, code codes.Code, reason string, fie
 	require.Equal(tb, fields, gotFields)
 }
 
+// violation is the text of the first violated field.
+func violation(err error) string {
+	for _, d := range status.Convert(err).Details() {
+		if d, ok := d.(*errdetails.BadRequest); ok {
+			return d.GetFieldViolations()[0].GetDescription()
+		}
+	}
+	return ""
+}
+
 func csr(tb testing.TB) []byte {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
