@@ -13,6 +13,7 @@ import (
 	"github.com/signet-hsm/signet/internal/conf"
 	"github.com/signet-hsm/signet/internal/obs"
 	"github.com/signet-hsm/signet/operation"
+	"github.com/signet-hsm/signet/push"
 	"github.com/signet-hsm/signet/tenant"
 )
 
@@ -88,7 +89,8 @@ type TenantConfig struct {
 
 // PushConfig says where pushes go.
 type PushConfig struct {
-	Record string `yaml:"record"` // a file that takes every push instead of the providers; for development
+	Record         string        `yaml:"record"`          // a file that takes every push instead of the providers; for development
+	InboxRetention conf.Duration `yaml:"inbox_retention"` // how long inbox messages are kept, 24h or more; 0 = 2160h
 }
 
 // CallbackConfig says where webhooks may go.
@@ -218,6 +220,9 @@ func (c *Config) Validate() error {
 	if d := c.PowerAuth.OperationRetention.Std(); d != 0 && d < operation.MinRetention {
 		bad("powerauth.operation_retention: must be 0 or at least %s", operation.MinRetention)
 	}
+	if d := c.Push.InboxRetention.Std(); d != 0 && d < push.MinRetention {
+		bad("push.inbox_retention: must be 0 or at least %s", push.MinRetention)
+	}
 	if c.Database.Password != nil {
 		if err := c.Database.Password.Validate(); err != nil {
 			bad("database.password: %w", err)
@@ -297,6 +302,9 @@ func (c *Config) checkFiles() error {
 	files := append([]string{c.HSM.Module, c.CA.IssuerChain}, c.CA.BlockedKeys...)
 	if c.CA.Profiles != "" {
 		files = append(files, c.CA.Profiles)
+	}
+	for _, o := range c.CA.OtherIssuers {
+		files = append(files, o.Chain)
 	}
 	if c.TLS != nil {
 		files = append(files, c.TLS.Certificate, c.TLS.Key)

@@ -67,6 +67,37 @@ func (p *phone) save(d *powerauth.Device) error {
 // also when it failed, since the counter may have moved.
 type deviceRun func(ctx context.Context, out io.Writer, p *phone, d *powerauth.Device, args []string) error
 
+// verbs are those below one command, with the phone of --state.
+type verbs struct {
+	state  *string
+	parent *cobra.Command
+}
+
+func (v verbs) add(use, short string, args cobra.PositionalArgs, run deviceRun) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: usageArgs(args), RunE: func(cmd *cobra.Command, args []string) error {
+		p, d, err := loadPhone(*v.state)
+		if err != nil {
+			return err
+		}
+		var out strings.Builder
+		err = run(cmd.Context(), &out, p, d, args)
+		if err := errors.Join(err, p.save(d)); err != nil {
+			return err
+		}
+		_, err = io.WriteString(cmd.OutOrStdout(), out.String())
+		return err
+	}}
+	v.parent.AddCommand(c)
+	return c
+}
+
+// group is a verb that only has verbs below it.
+func (v verbs) group(use, short string) verbs {
+	c := &cobra.Command{Use: use, Short: short, Args: noArgs}
+	v.parent.AddCommand(c)
+	return verbs{v.state, c}
+}
+
 func deviceCommand() *cobra.Command {
 	var state string
 	cmd := &cobra.Command{
@@ -78,24 +109,7 @@ printed, whether it is sent or not.`,
 		Args: noArgs,
 	}
 	cmd.PersistentFlags().StringVar(&state, "state", "device.json", "file that plays the phone")
-	verb := func(use, short string, args cobra.PositionalArgs, run deviceRun) *cobra.Command {
-		c := &cobra.Command{Use: use, Short: short, Args: usageArgs(args), RunE: func(cmd *cobra.Command, args []string) error {
-			p, d, err := loadPhone(state)
-			if err != nil {
-				return err
-			}
-			var out strings.Builder
-			err = run(cmd.Context(), &out, p, d, args)
-			if err := errors.Join(err, p.save(d)); err != nil {
-				return err
-			}
-			_, err = io.WriteString(cmd.OutOrStdout(), out.String())
-			return err
-		}}
-		cmd.AddCommand(c)
-		return c
-	}
-
+	verb := verbs{&state, cmd}.add
 	cmd.AddCommand(deviceActivate(&state))
 	verb("status", "Ask the server for the registration's state", cobra.NoArgs, deviceStatus)
 	var method, uriID, body, factors string
@@ -129,6 +143,7 @@ printed, whether it is sent or not.`,
 		})
 	otp.Flags().BoolVar(&biometry, "biometry", false, "approve with biometry instead of knowledge")
 	verb("operations", "List what waits for the person's decision", cobra.NoArgs, deviceOperations)
+	var proximity string
 	approve := verb("approve OPERATION", "Approve an operation online", cobra.ExactArgs(1),
 		func(ctx context.Context, _ io.Writer, p *phone, d *powerauth.Device, args []string) error {
 			f := signature.PossessionKnowledge
@@ -139,13 +154,18 @@ printed, whether it is sent or not.`,
 			if err != nil {
 				return err
 			}
+			o.ProximityOTP = proximity
 			return d.Approve(ctx, o, f)
 		})
 	approve.Flags().BoolVar(&biometry, "biometry", false, "approve with biometry instead of knowledge")
+	approve.Flags().StringVar(&proximity, "proximity", "", "OTP from the screen in front of the person, when the operation asks for it")
 	verb("reject OPERATION", "Reject an operation online", cobra.ExactArgs(1),
 		func(ctx context.Context, _ io.Writer, _ *phone, d *powerauth.Device, args []string) error {
 			return d.Reject(ctx, powerauth.Operation{ID: args[0]}, "UNKNOWN")
 		})
+	verb("history", "List what was decided, or not in time", cobra.NoArgs, deviceHistory)
+	addInboxVerbs(verbs{&state, cmd}.group("inbox", "Read the messages to the user"))
+	addPushVerbs(verbs{&state, cmd}.group("push", "Tell where this phone's pushes go"))
 	verb("rename NAME", "Give the registration another name", cobra.ExactArgs(1),
 		func(ctx context.Context, _ io.Writer, _ *phone, d *powerauth.Device, args []string) error {
 			return d.Rename(ctx, args[0], signature.PossessionKnowledge)
@@ -167,15 +187,23 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 }
 
 func deviceActivate(state *string) *cobra.Command {
-	var envFile, name, otp string
+	var (
+		envFile, name, otp string
+		identity           map[string]string
+	)
 	cmd := &cobra.Command{
-		Use:   "activate CODE",
+		Use:   "activate [CODE]",
 		Short: "Exchange keys with the server by an activation code, as typed or as scanned",
 		Long: `Takes the service's address and what an app is built with from the environment or
 from the file --env: SIGNET_REST, SIGNET_PA_APP_KEY, SIGNET_PA_APP_SECRET,
-SIGNET_PA_MASTER_PUBLIC_KEY (signet dev and signet bootstrap write them).`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+SIGNET_PA_MASTER_PUBLIC_KEY (signet dev and signet bootstrap write them).
+
+Without a code, --identity says who it is to the service that the server asks.`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if (len(args) == 0) == (len(identity) == 0) {
+				return usageError{errors.New("a code or --identity is needed, and not both")}
+			}
 			if _, err := os.Stat(*state); err == nil {
 				return usageError{fmt.Errorf("%s exists already: it is another phone", *state)}
 			}
@@ -197,7 +225,12 @@ SIGNET_PA_MASTER_PUBLIC_KEY (signet dev and signet bootstrap write them).`,
 			if err != nil {
 				return usageError{err}
 			}
-			err = d.Activate(cmd.Context(), args[0], powerauth.ActivateOptions{Name: name, OTP: otp, Platform: "android"})
+			o := powerauth.ActivateOptions{Name: name, OTP: otp, Platform: "android"}
+			if len(args) == 1 {
+				err = d.Activate(cmd.Context(), args[0], o)
+			} else {
+				err = d.ActivateCustom(cmd.Context(), attributes(identity), o)
+			}
 			if err != nil {
 				return err
 			}
@@ -211,7 +244,16 @@ SIGNET_PA_MASTER_PUBLIC_KEY (signet dev and signet bootstrap write them).`,
 	cmd.Flags().StringVar(&envFile, "env", "", "file of KEY=value lines")
 	cmd.Flags().StringVar(&name, "name", "signet device", "name of the device")
 	cmd.Flags().StringVar(&otp, "otp", "", "activation OTP, when the registration asks for one")
+	cmd.Flags().StringToStringVar(&identity, "identity", nil, "attributes that say who it is, e.g. voucher=V-1")
 	return cmd
+}
+
+func attributes(in map[string]string) map[string]any {
+	out := make(map[string]any, len(in))
+	for name, value := range in {
+		out[name] = value
+	}
+	return out
 }
 
 func deviceStatus(ctx context.Context, out io.Writer, _ *phone, d *powerauth.Device, _ []string) error {
@@ -238,22 +280,13 @@ func (p *phone) token(ctx context.Context, d *powerauth.Device) (powerauth.Token
 	return *p.Token, nil
 }
 
-// operation finds a pending operation as the server lists it.
+// operation fetches a pending operation as the server shows it.
 func (p *phone) operation(ctx context.Context, d *powerauth.Device, id string) (powerauth.Operation, error) {
 	t, err := p.token(ctx, d)
 	if err != nil {
 		return powerauth.Operation{}, err
 	}
-	list, err := d.Operations(ctx, t)
-	if err != nil {
-		return powerauth.Operation{}, err
-	}
-	for _, o := range list {
-		if o.ID == id {
-			return o, nil
-		}
-	}
-	return powerauth.Operation{}, fmt.Errorf("operation %s does not wait for this phone", id)
+	return d.Operation(ctx, t, id)
 }
 
 func deviceToken(ctx context.Context, out io.Writer, p *phone, d *powerauth.Device, _ []string) error {
@@ -276,6 +309,14 @@ func deviceOperations(ctx context.Context, out io.Writer, p *phone, d *powerauth
 	list, err := d.Operations(ctx, t)
 	for _, o := range list {
 		fmt.Fprintf(out, "%s  %s  %s\n    %s: %s\n", o.ID, o.Name, o.Data, o.Form.Title, o.Form.Message)
+	}
+	return err
+}
+
+func deviceHistory(ctx context.Context, out io.Writer, _ *phone, d *powerauth.Device, _ []string) error {
+	list, err := d.History(ctx, signature.PossessionKnowledge)
+	for _, o := range list {
+		fmt.Fprintf(out, "%s  %s  %s  %s\n", o.ID, o.Status, o.Name, o.Data)
 	}
 	return err
 }

@@ -94,6 +94,34 @@ func TestDeviceApprovesAPayment(t *testing.T) {
 	call("POST", "/v2/token/verify", map[string]any{"authHeader": strings.TrimSpace(device(0, "token"))}, &token)
 	require.True(t, token.TokenValid)
 
+	past := device(0, "history")
+	require.Contains(t, past, online+"  APPROVED  authorize_payment  A1*A7.00EUR\n")
+	require.Contains(t, past, rejected+"  REJECTED  ")
+
+	for _, subject := range []string{"Your card", "Your PIN"} {
+		call("POST", "/v2/inbox/messages", map[string]any{"userId": "dora", "subject": subject, "summary": "In short.", "body": "At length."}, nil)
+	}
+	inbox := device(0, "inbox", "list", "--size", "1")
+	require.Regexp(t, `^2 unread\n[0-9a-f-]{36}  \S+  unread  Your PIN\n$`, inbox)
+	id := strings.Fields(inbox)[2]
+	require.Equal(t, "Your PIN (unread, text)\nIn short.\n\nAt length.\n", device(0, "inbox", "show", id))
+	device(0, "inbox", "read", id)
+	require.Contains(t, device(0, "inbox", "list"), "1 unread\n"+id)
+	require.NotContains(t, device(0, "inbox", "list", "--unread"), id)
+	device(0, "inbox", "read", "--all")
+	require.Equal(t, "0 unread\n", device(0, "inbox", "list", "--unread"))
+	device(2, "inbox", "read")
+	device(2, "inbox", "read", id, "--all")
+	device(1, "inbox", "show", "nothing")
+	device(0, "push", "register", "fcm", "a-token")
+	device(0, "push", "register", "hms", "another", "--by-token")
+	device(1, "push", "register", "pigeon", "x")
+	other := s.path("other.json")
+	device(2, "activate", "--state", other, "--env", envFile, "--identity", "voucher=V-1", reg.ActivationQRCodeData)
+	device(2, "activate", "--state", other, "--env", envFile)
+	device(1, "activate", "--state", other, "--env", envFile, "--identity", "voucher=V-1") // nobody is configured who would know
+	require.NoFileExists(t, other)
+
 	device(0, "rename", "new name")
 	device(2, "otp")
 	device(2, "sign", "--uri-id", "/x", "--factors", "magic")

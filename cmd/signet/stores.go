@@ -204,7 +204,7 @@ func (p *process) openDelivery(d *domains) (err error) {
 	}
 	if d.pushes, err = push.New(push.Config{
 		DB: d.pool, Envelope: d.keyring, Audit: d.audit, Registrations: d.registrar, Outbox: d.outbox,
-		Record: d.record, Logger: p.log, Metrics: p.registry,
+		Record: d.record, Retention: p.cfg.Push.InboxRetention.Std(), Logger: p.log, Metrics: p.registry,
 	}); err != nil {
 		return err
 	}
