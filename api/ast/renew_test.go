@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"io"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -120,8 +121,10 @@ func (c *caller) renew(t, body string) *httptest.ResponseRecorder {
 	op := c.w.contract.Operations("CA-X-03")[0]
 	c.w.contract.RequireResponse(op, httptest.NewRequest("POST", path, strings.NewReader(body)), status, header, text)
 	rec := httptest.NewRecorder()
-	rec.Code, rec.HeaderMap = status, header
-	rec.Body.Write(text)
+	maps.Copy(rec.Header(), header)
+	rec.WriteHeader(status)
+	_, err = rec.Write(text)
+	require.NoError(c.w.tb, err)
 	return rec
 }
 
