@@ -458,6 +458,13 @@ func (anyone) Authenticate(context.Context, string) (access.Principal, error) {
 	return access.Principal{Tenant: pgtest.Alpha, Name: "op-1", Privileges: access.Any(access.AdminRead)}, nil
 }
 
+// writer is everybody, as an administrator of alpha.
+type writer struct{}
+
+func (writer) Authenticate(context.Context, string) (access.Principal, error) {
+	return access.Principal{Tenant: pgtest.Alpha, Name: "op-1", Privileges: access.Any(access.AdminWrite)}, nil
+}
+
 type nobody struct{}
 
 func (nobody) Authenticate(context.Context, string, string) (access.Principal, error) {
