@@ -46,7 +46,8 @@ func (d *Device) Operation(ctx context.Context, t Token, id string) (Operation, 
 	return out.Object, nil
 }
 
-// History lists what was decided and what was not in time; it takes two factors.
+// History lists the user's operations of any state, the newest first; it takes two
+// factors.
 func (d *Device) History(ctx context.Context, f signature.Factor) ([]Operation, error) {
 	var out objectResponse[[]Operation]
 	if err := d.signedPost(ctx, endpoint{uriID: "/operation/history", path: pathOperation + "history"}, f, struct{}{}, &out); err != nil {

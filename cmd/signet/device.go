@@ -163,7 +163,7 @@ printed, whether it is sent or not.`,
 		func(ctx context.Context, _ io.Writer, _ *phone, d *powerauth.Device, args []string) error {
 			return d.Reject(ctx, powerauth.Operation{ID: args[0]}, "UNKNOWN")
 		})
-	verb("history", "List what was decided, or not in time", cobra.NoArgs, deviceHistory)
+	verb("history", "List operations of any state, the newest first", cobra.NoArgs, deviceHistory)
 	addInboxVerbs(verbs{&state, cmd}.group("inbox", "Read the messages to the user"))
 	addPushVerbs(verbs{&state, cmd}.group("push", "Tell where this phone's pushes go"))
 	verb("rename NAME", "Give the registration another name", cobra.ExactArgs(1),

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,4 +134,59 @@ func TestDeviceApprovesAPayment(t *testing.T) {
 	status, err = n.call(ctx, "GET", "/v2/registrations/"+reg.RegistrationID, nil, nil)
 	require.NoError(t, err)
 	require.Equal(t, 400, status) // gone, and told like one that never was
+}
+
+// Chapter 8 of docs/powerauth.md: a service of the bank says who activates.
+func TestDeviceActivatesWithoutACode(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	asked := make(chan http.Header, 8)
+	bank := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var q struct {
+			Tenant, AppID      string
+			IdentityAttributes map[string]any
+		}
+		err := json.NewDecoder(r.Body).Decode(&q)
+		asked <- r.Header
+		if err != nil || q.Tenant != "demo" || q.AppID != "bank" || q.IdentityAttributes["voucher"] != "V-1" {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"userId":"alice","flags":["VOUCHER"]}`)
+	}))
+	t.Cleanup(bank.Close)
+	s.write(t, "identity-secret", "whsec_"+base64Text(make([]byte, 32))+"\n")
+	raw, err := os.ReadFile(s.config)
+	require.NoError(t, err)
+	s.write(t, "signet.yaml", string(raw)+`powerauth:
+  custom_activation:
+    endpoints: [{tenant: demo, app: bank, url: "`+bank.URL+`/signet", secret: {file: "`+s.path("identity-secret")+`"}, commit: true}]
+    allow: [127.0.0.0/8]
+    allow_http: true
+`)
+	n := s.serve(t)
+	raw, err = os.ReadFile(s.path("bank.env"))
+	require.NoError(t, err)
+	s.write(t, "phone.env", string(raw)+"SIGNET_REST="+n.rest+"\n")
+	device := func(want int, args ...string) string {
+		t.Helper()
+		p := start(t, append([]string{"device", "--state", s.path("phone.json")}, args...)...)
+		require.Equal(t, want, p.wait(t), "%s: %s", args, p.out)
+		return p.out.String()
+	}
+	device(1, "activate", "--env", s.path("phone.env"), "--identity", "voucher=V-2")
+	require.NotEmpty(t, (<-asked).Get("Webhook-Signature"))
+	require.NoFileExists(t, s.path("phone.json"))
+	made := device(0, "activate", "--env", s.path("phone.env"), "--identity", "voucher=V-1")
+	require.Contains(t, device(0, "status"), "ACTIVE")
+	type registration struct {
+		RegistrationID, RegistrationStatus string
+		Flags                              []string
+	}
+	var of struct{ Registrations []registration }
+	status, err := n.call(t.Context(), "GET", "/v2/registrations?userId=alice&appId=bank", nil, &of)
+	require.NoError(t, err)
+	require.Equal(t, 200, status)
+	require.Equal(t, []registration{{strings.Fields(made)[1], "ACTIVE", []string{"VOUCHER"}}}, of.Registrations)
 }
