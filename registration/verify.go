@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -110,7 +111,7 @@ type attempt struct {
 func (r *Registrar) decide(ctx context.Context, t tenant.ID, id uuid.UUID, a *attempt) (Verdict, string, error) {
 	for ; ; r.metrics.retries.Inc() {
 		h := r.rows.get(keyID{t, id})
-		if h == nil {
+		if h == nil || !slices.Contains(a.apps, h.app) { // who may not see it is not to learn by the time that it is here
 			var err error
 			if h, err = r.readHot(ctx, t, id); err != nil {
 				return Verdict{}, "", err
