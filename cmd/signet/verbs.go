@@ -122,7 +122,7 @@ func ceremonyCommand() *cobra.Command {
 	var config, plan, out string
 	cmd := &cobra.Command{
 		Use:   "ceremony",
-		Short: "Make the root and issuer keys and certificates that a reviewed plan describes, once",
+		Short: "Make the keys, certificates and CRLs that a reviewed plan describes, once",
 		Long: `Reads the plan whole and checks it, and that no key of its labels and no file of
 its outputs exists, before any key is made. Writes the root, the issuer chain
 and a hash-chained transcript to a new folder. Needs the HSM only.`,
@@ -144,7 +144,7 @@ and a hash-chained transcript to a new folder. Needs the HSM only.`,
 			if _, err := ceremony.Run(cmd.Context(), t, what, out); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "root, issuer chain and transcript written to %s\n", out)
+			fmt.Fprintf(cmd.OutOrStdout(), "outputs and transcript written to %s\n", out)
 			return nil
 		},
 	}
