@@ -11,8 +11,19 @@
 // What REST serves to application tiers and administrators has a method here; a
 // test holds the two together (coverage_test.go).
 //
-// A call without a deadline gets one, a far one is brought nearer. Health follows
-// readiness: it says SERVING only while every check is good.
+// A call without a deadline gets one, a far one is brought nearer; work that can
+// be resumed stops in time to tell how far it came (portion.go). A stream of orders
+// has bounds of its own (issuemany.go), and an order in it, or in a batch, an
+// outcome of its own. Health follows readiness: it says SERVING only while every
+// check is good.
+//
+// A certificate is renewed for whoever holds the old one's key. That is shown by the
+// TLS client certificate, if the listener's ClientCAs have the installation's
+// root, or by a signature that the caller passes on (renew.go). What the old
+// certificate is worth is for package ca to judge, each time anew.
+//
+// What concerns all tenants (RenewAllSigners) needs an administrator of
+// Config.Operator: the tenant of a caller is the bound of everything else.
 //
 // States: serving, draining. Owns: nothing. Callers: cmd. Safe for concurrent use.
 package grpc
