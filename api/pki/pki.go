@@ -201,13 +201,15 @@ func (h *handler) send(w http.ResponseWriter, r *http.Request, contentType strin
 	head.Set("Cache-Control", "public, max-age="+strconv.Itoa(age)+", no-transform, must-revalidate")
 	head.Set("Expires", end.UTC().Format(http.TimeFormat))
 	head.Set("ETag", `"`+d.Tag+`"`)
+	head.Set("Last-Modified", d.ThisUpdate.UTC().Format(http.TimeFormat))
 	if r.Method == http.MethodPost { // there are no conditions and ranges on a POST
-		head.Set("Last-Modified", d.ThisUpdate.UTC().Format(http.TimeFormat))
 		head.Set("Content-Length", strconv.Itoa(len(d.DER)))
 		_, _ = w.Write(d.DER)
 		return
 	}
-	http.ServeContent(w, r, "", d.ThisUpdate, bytes.NewReader(d.DER))
+	// No time, and so no conditions on it: two documents may be of one second, and
+	// whoever has the first must not be told that nothing has changed.
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(d.DER))
 }
 
 // refuse answers with an OCSP status that is not signed.
