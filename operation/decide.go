@@ -200,6 +200,7 @@ func clip(s string) string {
 func (row *record) approve(d Device, f signature.Factor) (standing, act) {
 	factors := strings.ToUpper(f.String())
 	n := row.in(StateApproved)
+	n.attempt = nil // or who finds its mark below an approval takes it for its own
 	n.additional = d.decided(row)
 	n.additional["authFactor"] = factors
 	return n, act{action: "approve", actor: "device", outcome: "ok", app: d.App, detail: d.event(map[string]any{

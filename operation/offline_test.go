@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/internal/group"
 	"github.com/signet-hsm/signet/operation"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/signature"
@@ -355,6 +356,77 @@ func TestPAOP05_ALostOutcomeIsUndecided(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, v.Valid)
 	require.Equal(t, 5, v.RemainingAttempts, "the retries were not counted")
+}
+
+// Two phones' right OTPs for one payment, or an approval online while an OTP is
+// checked: one of the two decides, and the other one is told so.
+func TestPAOP05_OfTwoApprovalsOneDecides(t *testing.T) {
+	t.Parallel()
+	for name, other := range map[string]func(w *world, p *phone, op operation.Operation) error{
+		"another OTP": func(w *world, p *phone, op operation.Operation) error {
+			qr := p.qr(op)
+			v, err := w.ops.OfflineOTP(w.tb.Context(), alpha, p.otp(op, qr, p.scan(qr, signature.PossessionKnowledge)))
+			require.True(w.tb, v.Valid)
+			return err
+		},
+		"online": func(w *world, p *phone, op operation.Operation) error { return p.approve(w.tb.Context(), w.ops, op) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.template(alpha, payment())
+			p, second := w.active(alpha, "APP", "petr"), w.active(alpha, "APP", "petr")
+			op := w.create(alpha, "petr")
+			l := w.node(func(c *operation.Config) {
+				c.Devices = devices{w.devices, func() { require.NoError(t, other(w, second, op)) }}
+			})
+			qr := p.qr(op)
+			_, err := l.OfflineOTP(t.Context(), alpha, p.otp(op, qr, p.scan(qr, signature.PossessionKnowledge)))
+			require.ErrorIs(t, err, operation.ErrState)
+			require.Equal(t, second.device().Registration, w.get(alpha, op.ID).Additional["activationId"])
+			require.Len(t, w.results(op.ID), 1)
+		})
+	}
+}
+
+// What was certainly not judged may be tried again: the caller hung up, or there
+// was too much to do.
+func TestPAOP05_WhatWasNotJudgedIsNotUndecided(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.template(alpha, payment())
+	p := w.active(alpha, "APP", "petr")
+	op := w.create(alpha, "petr")
+	qr := p.qr(op)
+	digits := p.scan(qr, signature.PossessionKnowledge)
+	l := w.node(func(c *operation.Config) { c.Devices = busy{w.devices} })
+	for range 20 { // more than may be open
+		_, err := l.OfflineOTP(t.Context(), alpha, p.otp(op, qr, digits))
+		require.ErrorIs(t, err, group.ErrBusy)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	l = w.node(func(c *operation.Config) { c.Devices = hangUp{w.devices, cancel} })
+	v, err := l.OfflineOTP(ctx, alpha, p.otp(op, qr, digits))
+	require.NoError(t, err)
+	require.True(t, v.Valid)
+}
+
+// busy has no time to judge.
+type busy struct{ *registration.Registrar }
+
+func (busy) VerifyOffline(context.Context, tenant.ID, registration.OfflineRequest) (registration.Verdict, error) {
+	return registration.Verdict{}, group.ErrBusy
+}
+
+// hangUp is a caller who goes away before the signature is judged.
+type hangUp struct {
+	*registration.Registrar
+	cancel context.CancelFunc
+}
+
+func (h hangUp) VerifyOffline(ctx context.Context, t tenant.ID, req registration.OfflineRequest) (registration.Verdict, error) {
+	h.cancel()
+	return h.Registrar.VerifyOffline(ctx, t, req)
 }
 
 // Checks that were all cut short are bounded, and the bound counts nothing.

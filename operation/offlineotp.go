@@ -3,12 +3,14 @@ package operation
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/internal/group"
 	"github.com/signet-hsm/signet/otp"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/signature"
@@ -127,10 +129,7 @@ func (l *Ledger) begin(ctx context.Context, c *otpCheck) (won bool, err error) {
 
 // conclude judges the signature, which consumes it, and then moves the operation.
 func (l *Ledger) conclude(ctx context.Context, c *otpCheck) (OTPVerdict, error) {
-	verdict, err := l.devices.VerifyOffline(ctx, c.row.tenant, registration.OfflineRequest{
-		Apps: []string{c.device.App}, ID: c.device.ID, URIID: OfflineURI, Nonce: c.nonce, Data: c.data,
-		Signature: c.digits, Biometry: slices.Contains(c.row.types, signature.PossessionBiometry), Actor: c.actor,
-	})
+	verdict, err := l.judgeOTP(ctx, c)
 	if err != nil {
 		return OTPVerdict{}, err
 	}
@@ -156,6 +155,37 @@ func (l *Ledger) conclude(ctx context.Context, c *otpCheck) (OTPVerdict, error) 
 		Registration: c.device.ID, Status: verdict.Status, Factors: verdict.Factors,
 		RemainingAttempts: verdict.RemainingAttempts, Flags: c.device.Flags, App: c.device.App, Roles: roles,
 	}, nil
+}
+
+// judgeOTP has the signature judged. A caller who goes away now must not leave a mark
+// that nobody can explain; what was certainly not judged leaves none.
+func (l *Ledger) judgeOTP(ctx context.Context, c *otpCheck) (registration.Verdict, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	verdict, err := l.devices.VerifyOffline(ctx, c.row.tenant, registration.OfflineRequest{
+		Apps: []string{c.device.App}, ID: c.device.ID, URIID: OfflineURI, Nonce: c.nonce, Data: c.data,
+		Signature: c.digits, Biometry: slices.Contains(c.row.types, signature.PossessionBiometry), Actor: c.actor,
+	})
+	if errors.Is(err, group.ErrBusy) {
+		l.unmark(ctx, c)
+	}
+	return verdict, err
+}
+
+// unmark takes the mark back. When it fails the OTP stays undecided, which is the
+// safe side.
+func (l *Ledger) unmark(ctx context.Context, c *otpCheck) {
+	for row, err := c.row, error(nil); err == nil && row.state == StatePending && row.attempt.has(c.mark); {
+		var left any
+		if m := row.attempt.without(c.mark); m != nil {
+			left = m
+		}
+		tag, failed := l.db.Exec(ctx, sqlAttempt, row.tenant.String(), row.id, row.revision, left)
+		if failed != nil || tag.RowsAffected() == 1 {
+			return
+		}
+		row, err = l.read(ctx, row.tenant, row.id)
+	}
 }
 
 // signedData is what the device may have signed: with the proximity OTP of this
@@ -233,7 +263,7 @@ func (l *Ledger) settle(ctx context.Context, c *otpCheck, v registration.Verdict
 func (c *otpCheck) settled(row *record, unknown bool, reason string) (s State, done bool, err error) {
 	ours := row.attempt.has(c.mark)
 	switch {
-	case reason == "" && row.state == StateApproved && ours: // an approval keeps the mark
+	case reason == "" && row.state == StateApproved && unknown && ours: // an approval keeps its own mark
 		return row.state, true, nil
 	case reason == "" && row.state != StatePending:
 		return row.state, true, fmt.Errorf("%w: it ended while the OTP was checked", ErrState)
@@ -252,6 +282,7 @@ func (c *otpCheck) next(row *record, v registration.Verdict, reason string) (sta
 	switch {
 	case reason == "":
 		n, what = row.approve(d, v.Factors)
+		n.attempt = marks(c.mark)
 	case v.Judged:
 		n, what = row.fail(d, reason)
 		n.attempt = row.attempt.without(c.mark)
