@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -122,7 +123,7 @@ func (r *IssueRequest) validate() error {
 // written only while the signer is ACTIVE; when a rotation came first, the next
 // round drafts anew, with another serial, by the new signer.
 func (a *Authority) intendLeaf(ctx context.Context, l *leaf) error {
-	for range maxIntents {
+	for n := range maxIntents {
 		var err error
 		if l.line, err = a.currentLine(ctx, l.tenant); err != nil {
 			return err
@@ -141,6 +142,10 @@ func (a *Authority) intendLeaf(ctx context.Context, l *leaf) error {
 			Subject:  issuance.Subject{Organization: l.tenant.String(), CommonName: l.req.Client},
 			AltNames: l.req.AltNames, Locations: a.locations(by, serial, l.line.shards),
 		}); err != nil {
+			if n == 0 && errors.Is(err, issuance.ErrIssuerExpired) {
+				a.forget(l.line) // another node may have renewed the signer
+				continue
+			}
 			return fmt.Errorf("ca: %w", err)
 		}
 		l.ref = id.String()

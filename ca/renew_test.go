@@ -3,8 +3,11 @@ package ca_test
 import (
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,6 +58,57 @@ func TestCA10RenewSigner(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, ca.Retired, retired.State)
 	require.Equal(t, next.ID, issue(t, a, ctx).Signer)
+}
+
+// A node that has the signer in memory learns of a renewal by another one: by the
+// next statement or certificate, and also when the old certificate has ended.
+func TestCA10RenewedByAnotherNode(t *testing.T) {
+	t.Parallel()
+	b, a := bundle(t)
+	ctx := t.Context()
+	s := create(t, a)
+	var at atomic.Pointer[time.Time]
+	clock := func(c *ca.Config) {
+		c.Now = func() time.Time {
+			if p := at.Load(); p != nil {
+				return *p
+			}
+			return time.Now()
+		}
+	}
+	leaves, statements := b.authority(t, clock), b.authority(t, clock)
+	issue(t, leaves, ctx)
+	signed := func() {
+		t.Helper()
+		jws, err := statements.SignWithCurrent(ctx, alpha, statement())
+		require.NoError(t, err)
+		header, err := base64.RawURLEncoding.DecodeString(strings.Split(jws, ".")[0])
+		require.NoError(t, err)
+		got, err := a.Signer(ctx, alpha, s.ID)
+		require.NoError(t, err)
+		require.Contains(t, string(header), base64.StdEncoding.EncodeToString(got.Certificate))
+	}
+	signed()
+	_, err := a.RenewSigner(ctx, alpha, ca.RenewSigner{Spec: s.ID})
+	require.NoError(t, err)
+	signed()
+
+	// What the others have in memory ends while it is not used; the new one is
+	// made so late that it has not.
+	end := parse(t, s.Certificate).NotAfter.Add(-time.Hour)
+	at.Store(&end)
+	for _, n := range []*ca.Authority{leaves, statements} {
+		_, err = n.SignWithCurrent(ctx, alpha, statement())
+		require.NoError(t, err)
+	}
+	_, err = b.authority(t, clock).RenewSigner(ctx, alpha, ca.RenewSigner{Spec: s.ID})
+	require.NoError(t, err)
+	late := end.Add(48 * time.Hour)
+	at.Store(&late)
+	c, err := leaves.IssueDevice(ctx, alpha, order(t))
+	require.NoError(t, err)
+	require.NoError(t, issuance.VerifyChain(append([][]byte{c.DER}, c.Chain...), late))
+	signed()
 }
 
 func TestCA10Refuses(t *testing.T) {

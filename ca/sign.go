@@ -37,9 +37,10 @@ const maxClaims = 1 << 20 // bytes
 // statementActions are the names of the types in the audit trail.
 var statementActions = map[StatementType]string{SDKConfig: "sdkconfig.sign"}
 
-// The event is stored while the signer is ACTIVE, or not at all.
+// The event is stored while the signer is ACTIVE with the certificate that is in
+// the statement, or not at all.
 var sqlStatementSigned = `with signer as (
-  select id from ca_signer where tenant_id = $1 and id = $2 and state = 'ACTIVE') ` + audit.After("signer", 3)
+  select id from ca_signer where tenant_id = $1 and id = $2 and state = 'ACTIVE' and serial = $3) ` + audit.After("signer", 4)
 
 // Statement is what a tenant's ACTIVE signer signs beside certificates.
 type Statement struct {
@@ -56,18 +57,22 @@ type Statement struct {
 // and what the key signs begins with "eyJ", which no certificate does.
 //
 // The JWS is answered only after its audit event was stored, on the condition that
-// the signer still was ACTIVE then. Errors: ErrRequest, ErrNoSigner,
+// the signer still was ACTIVE with this certificate then. Errors: ErrRequest, ErrNoSigner,
 // issuance.ErrIssuerExpired, ErrOtherIssuer, ErrBusy, fault.ErrUnavailable.
 func (a *Authority) SignWithCurrent(ctx context.Context, t tenant.ID, s Statement) (string, error) {
 	if err := s.validate(); err != nil {
 		return "", err
 	}
-	for range maxIntents {
+	for n := range maxIntents {
 		l, err := a.currentLine(ctx, t)
 		if err != nil {
 			return "", err
 		}
 		if c, now := l.authority.Certificate(), a.now(); now.Before(c.NotBefore) || a.lastSecond().After(c.NotAfter) {
+			if n == 0 {
+				a.forget(l) // another node may have renewed the signer
+				continue
+			}
 			return "", fmt.Errorf("ca: signer %s: %w", l.id, issuance.ErrIssuerExpired)
 		}
 		jws, alg, err := signStatement(ctx, l, s)
@@ -104,7 +109,8 @@ func (s *Statement) validate() error {
 	return nil
 }
 
-// recordStatement appends the audit event, unless the signer is ACTIVE no more.
+// recordStatement appends the audit event, unless the signer is ACTIVE no more or
+// was renewed.
 func (a *Authority) recordStatement(ctx context.Context, l *line, s Statement, jws, alg string) (bool, error) {
 	sum := sha256.Sum256([]byte(jws))
 	detail := map[string]any{"alg": alg, "sha256": hex.EncodeToString(sum[:])}
@@ -115,7 +121,7 @@ func (a *Authority) recordStatement(ctx context.Context, l *line, s Statement, j
 	if err != nil {
 		return false, fmt.Errorf("ca: %w: %w", ErrRecord, err)
 	}
-	tag, err := a.db.Exec(ctx, sqlStatementSigned, append([]any{l.tenant.String(), l.id}, event...)...)
+	tag, err := a.db.Exec(ctx, sqlStatementSigned, append([]any{l.tenant.String(), l.id, l.serial}, event...)...)
 	if err != nil {
 		return false, fmt.Errorf("ca: record statement: %w", pg.Unavailable(err))
 	}
