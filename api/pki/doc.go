@@ -17,8 +17,9 @@
 // What is signed may be kept by caches: Cache-Control, Expires, Last-Modified and
 // a strong ETag say until when, and If-None-Match is answered with 304. Conditions
 // on times are not looked at: two CRLs may be of one second, and a client must not
-// be told to keep the one without the revocation. Until when is nextUpdate, or Config.MaxAge from now if that is earlier: a cache
-// delays a revocation by as much. Errors are never kept.
+// be told to keep the one without the revocation. Until when is nextUpdate, or
+// Config.MaxAge from now if that is earlier: a cache delays a revocation by as
+// much. Errors are never kept.
 //
 // A CRL or issuer that does not exist is 404, whatever the reason; a CRL that
 // could not be replaced before its nextUpdate, or an outage, is 503 with
