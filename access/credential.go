@@ -196,7 +196,13 @@ func (b *Basic) newSecret(ctx context.Context, t tenant.ID, username, role strin
 	return secret.New([]byte(password)), credentialMAC(key, t.String(), username, role, password), nil
 }
 
-func validUsername(s string) bool { return validName(s) && !strings.Contains(s, ":") }
+func validUsername(s string) bool {
+	return validName(s) && !strings.Contains(s, ":") && !slices.Contains(reserved, s)
+}
+
+// reserved are actors of the audit log that are no users: who is called like one
+// could not be told from it.
+var reserved = []string{"device", "system", "operator"}
 
 // validName keeps out what a log, a header or PostgreSQL could stumble over.
 func validName(s string) bool {

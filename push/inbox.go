@@ -171,7 +171,7 @@ func (m *InboxMessage) scan(row pgx.Row) error {
 // Message returns one of a user's messages with its body; this does not mark it as
 // read. Errors: ErrInboxNotFound, fault.ErrUnavailable.
 func (p *Pusher) Message(ctx context.Context, t tenant.ID, q InboxQuery, id string) (m InboxMessage, err error) {
-	if _, err := uuid.Parse(id); err != nil {
+	if _, err := uuid.Parse(id); err != nil || len(id) != 36 { // Parse knows forms that the database does not
 		return m, fmt.Errorf("push: inbox message: %w", ErrInboxNotFound)
 	}
 	err = m.scan(p.c.DB.QueryRow(ctx, sqlMessage, t.String(), q.App, q.UserID, id))
@@ -195,7 +195,7 @@ func (p *Pusher) Unread(ctx context.Context, t tenant.ID, q InboxQuery) (n int, 
 // Read marks a user's message as read; again changes nothing. Errors:
 // ErrInboxNotFound, fault.ErrUnavailable.
 func (p *Pusher) Read(ctx context.Context, t tenant.ID, q InboxQuery, id string) error {
-	if _, err := uuid.Parse(id); err != nil {
+	if _, err := uuid.Parse(id); err != nil || len(id) != 36 { // Parse knows forms that the database does not
 		return fmt.Errorf("push: read: %w", ErrInboxNotFound)
 	}
 	tag, err := p.c.DB.Exec(ctx, sqlRead, t.String(), q.App, q.UserID, id, p.now())

@@ -28,12 +28,12 @@ func newAsked() asked {
 	return asked{otter.Must(&otter.Options[keyID, time.Time]{MaximumSize: askedSize})}
 }
 
-// first reports whether the question is to be recorded. Two that come at once may
+// due reports whether the question is to be recorded. Two that come at once may
 // both be.
-func (a asked) first(k keyID, now time.Time) bool {
-	if at, ok := a.last.GetIfPresent(k); ok && now.Sub(at).Abs() < askedEvery {
-		return false
-	}
-	a.last.Set(k, now)
-	return true
+func (a asked) due(k keyID, now time.Time) bool {
+	at, ok := a.last.GetIfPresent(k)
+	return !ok || now.Sub(at).Abs() >= askedEvery
 }
+
+// recorded remembers one that was.
+func (a asked) recorded(k keyID, now time.Time) { a.last.Set(k, now) }

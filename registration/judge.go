@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -140,23 +141,22 @@ func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
 		// is there to be recorded for, and records can not be taken back.
 		return true, nil
 	}
-	if j.outcome == outcomeState && j.actor == actorDevice && !r.asked.first(h.key(), now) {
+	repeated := j.outcome == outcomeState && j.actor == actorDevice
+	if repeated && !r.asked.due(h.key(), now) {
 		return true, nil
 	}
 	if j.next == nil {
 		err := r.audit.RecordTx(ctx, r.db, e)
+		if err == nil && repeated {
+			r.asked.recorded(h.key(), now)
+		}
 		return err == nil, err
 	}
 	n := j.next
 	if n.state == h.state {
 		return r.storeVerdict(ctx, j, e)
 	}
-	won, err := r.transit(ctx, sqlVerdict, []any{
-		h.tenant.String(),
-		pgtype.UUID{Bytes: h.id, Valid: true},
-		h.revision, string(n.state), n.ctr[:], n.counter,
-		n.failed, n.failedPossession, n.blocked, j.version, now,
-	}, e, h.record().told(n.state, *n.blocked))
+	won, err := r.transit(ctx, sqlVerdict, j.row(now), e, h.record().told(n.state, *n.blocked))
 	r.rows.drop(h.key(), h.revision) // it is BLOCKED, or it was changed before
 	return won, err
 }
@@ -170,9 +170,31 @@ func (r *Registrar) storeVerdict(ctx context.Context, j *judgement, e audit.Even
 	next := *j.hot
 	next.standing = *j.next
 	next.revision++
-	return r.verdicts.Do(ctx, binary.BigEndian.Uint64(next.id[8:]), &change{
-		next: &next, version: j.version, at: e.At, event: event,
+	became, err := r.verdicts.Do(ctx, binary.BigEndian.Uint64(next.id[8:]), &change{
+		next: &next, read: j.hot.ctr, version: j.version, at: e.At, event: event,
 	})
+	if err != nil || became != held {
+		return became == won, err
+	}
+	// Whoever holds the row is waited for here, by its own callers only.
+	ok, err := r.apply(ctx, sqlVerdict, j.row(e.At), e)
+	if ok {
+		r.rows.set(&next)
+	} else {
+		r.rows.drop(next.key(), j.hot.revision)
+	}
+	return ok, err
+}
+
+// row is the arguments of sqlVerdict.
+func (j *judgement) row(at time.Time) []any {
+	h, n := j.hot, j.next
+	return []any{
+		h.tenant.String(),
+		pgtype.UUID{Bytes: h.id, Valid: true},
+		h.revision, string(n.state), n.ctr[:], n.counter,
+		n.failed, n.failedPossession, n.blocked, j.version, at, h.ctr[:],
+	}
 }
 
 // detailJSON is what an auditor may know, as JSON: no secret, and what was signed as

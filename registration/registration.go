@@ -113,7 +113,7 @@ type Registrar struct {
 	keys     *keyCache
 	decoy    *signature.Keys // of nobody
 	rows     *rowCache
-	verdicts *group.Group[*change, bool]
+	verdicts *group.Group[*change, outcome]
 	hashing  chan struct{} // one slot for each password hash at once
 	asked    asked
 }
@@ -154,7 +154,7 @@ func New(c Config) (*Registrar, error) {
 		hashing: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		asked:   newAsked(),
 	}
-	r.verdicts, err = group.New(group.Config[*change, bool]{
+	r.verdicts, err = group.New(group.Config[*change, outcome]{
 		Name: "verdicts", Flush: r.storeTogether, Alone: alone, Metrics: c.Metrics,
 	})
 	return r, err

@@ -116,31 +116,37 @@ var (
     update registration set state = $4, ctr_data = $5, counter = $6, failed_attempts = $7, failed_possession = $8,
         blocked_reason = $9, version = coalesce($10, version), revision = revision + 1,
         changed_at = case when state = $4 then changed_at else $11 end, last_used_at = $11
-    where tenant_id = $1 and id = $2 and revision = $3
+    where tenant_id = $1 and id = $2 and revision = $3 and state = 'ACTIVE' and ctr_data = $12
     returning id
-) ` + audit.After("moved", 12)
+) ` + audit.After("moved", 13)
 )
 
 // Verdicts that leave the state as it is, many at once; each wins or loses by its
-// own revision. The rows are locked in the order of their ids, so that two nodes
-// that store the same ones can not wait for each other. Answers the numbers, from
-// 1, of those that won.
+// own revision, and by the state and counter that were read: a database that went
+// back in time, in a failover, may reach a revision twice. Nobody waits here for a
+// row that another holds, since all the others would wait too: such rows are left
+// out and reported. Answers the numbers, from 1, of those that won (true) and of
+// those that were held (false).
 var sqlVerdicts = `with given as (
     select * from unnest($1::text[], $2::uuid[], $3::bigint[], $4::bytea[], $5::bigint[], $6::integer[], $7::integer[],
-        $8::text[], $9::timestamptz[]) with ordinality
-        as g(tenant_id, id, revision, ctr_data, counter, failed_attempts, failed_possession, version, at, n)
+        $8::text[], $9::timestamptz[], $10::bytea[]) with ordinality
+        as g(tenant_id, id, revision, ctr_data, counter, failed_attempts, failed_possession, version, at, ctr_read, n)
+), seen as (
+    select g.n from given g join registration r on r.tenant_id = g.tenant_id and r.id = g.id
+    where r.revision = g.revision and r.state = 'ACTIVE' and r.ctr_data = g.ctr_read
 ), locked as (
     select g.* from given g join registration r on r.tenant_id = g.tenant_id and r.id = g.id
-    where r.revision = g.revision
-    order by r.tenant_id, r.id for update of r
+    where r.revision = g.revision and r.state = 'ACTIVE' and r.ctr_data = g.ctr_read
+    order by r.tenant_id, r.id for no key update of r skip locked
 ), moved as (
     update registration r set ctr_data = l.ctr_data, counter = l.counter, failed_attempts = l.failed_attempts,
         failed_possession = l.failed_possession, version = coalesce(l.version, r.version),
         revision = r.revision + 1, last_used_at = l.at
     from locked l where r.tenant_id = l.tenant_id and r.id = l.id and r.revision = l.revision
     returning l.n
-), logged as (` + audit.AfterMany("moved", "n", 10) + `)
-select n from moved`
+), logged as (` + audit.AfterMany("moved", "n", 11) + `)
+select n, true from moved
+union all select n, false from seen where n not in (select n from locked)`
 
 // ActiveFlags returns a query that gives one row, the flags, while a registration
 // is ACTIVE, for a common table expression in a statement of another domain; the

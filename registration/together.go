@@ -11,6 +11,7 @@ import (
 
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/internal/pg"
+	"github.com/signet-hsm/signet/signature"
 )
 
 // change is a verdict to store that leaves the registration ACTIVE. Those that
@@ -18,16 +19,26 @@ import (
 // own compare-and-swap, with its own event.
 type change struct {
 	next    *hot // what the row is afterwards; its revision is one above the one that was read
+	read    signature.Counter
 	version *string
 	at      time.Time
 	event   []any // as audit.Log.Args made it
 }
 
-// storeTogether is the Flush of the group: it answers for each change whether it
-// won. Of two changes of one registration the first is tried and the second has
+// outcome is what became of one change.
+type outcome uint8
+
+const (
+	lost outcome = iota // the registration is not what it was
+	won
+	held // somebody else holds its row: nothing is known
+)
+
+// storeTogether is the Flush of the group: it answers for each change what became
+// of it. Of two changes of one registration the first is tried and the second has
 // lost, and will find the winner's row in the cache.
-func (r *Registrar) storeTogether(ctx context.Context, changes []*change) ([]bool, error) {
-	won := make([]bool, len(changes))
+func (r *Registrar) storeTogether(ctx context.Context, changes []*change) ([]outcome, error) {
+	out := make([]outcome, len(changes))
 	s := newColumns(len(changes))
 	var index []int // of changes, by the row's place in the arrays
 	seen := make(map[keyID]bool, len(changes))
@@ -44,24 +55,31 @@ func (r *Registrar) storeTogether(ctx context.Context, changes []*change) ([]boo
 	if err != nil {
 		return nil, pg.Unavailable(err)
 	}
-	moved, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err != nil {
+	var (
+		n     int64
+		moved bool
+	)
+	if _, err := pgx.ForEachRow(rows, []any{&n, &moved}, func() error {
+		if moved {
+			out[index[n-1]] = won
+		} else {
+			out[index[n-1]] = held
+		}
+		return nil
+	}); err != nil {
 		return nil, pg.Unavailable(err)
-	}
-	for _, n := range moved {
-		won[index[n-1]] = true
 	}
 	// Before anybody is answered, so that who lost in this very batch reads on
 	// from here and not from the database.
 	for _, i := range index {
-		if won[i] {
-			r.rows.set(changes[i].next)
-		} else {
-			h := changes[i].next
+		switch h := changes[i].next; out[i] {
+		case won:
+			r.rows.set(h)
+		case lost:
 			r.rows.drop(h.key(), h.revision-1)
 		}
 	}
-	return won, nil
+	return out, nil
 }
 
 // alone reports whether one bad row may be why a batch failed: the server
@@ -82,6 +100,7 @@ type changeColumns struct {
 	failedPossession []int32
 	version          []*string
 	at               []time.Time
+	read             [][]byte
 	events           audit.Many
 }
 
@@ -89,7 +108,7 @@ func newColumns(n int) *changeColumns {
 	return &changeColumns{
 		tenant: make([]string, 0, n), id: make([]pgtype.UUID, 0, n), revision: make([]int64, 0, n), ctr: make([][]byte, 0, n),
 		counter: make([]int64, 0, n), failed: make([]int32, 0, n), failedPossession: make([]int32, 0, n),
-		version: make([]*string, 0, n), at: make([]time.Time, 0, n),
+		version: make([]*string, 0, n), at: make([]time.Time, 0, n), read: make([][]byte, 0, n),
 	}
 }
 
@@ -104,11 +123,12 @@ func (s *changeColumns) add(c *change) {
 	s.failedPossession = append(s.failedPossession, int32(h.failedPossession))
 	s.version = append(s.version, c.version)
 	s.at = append(s.at, c.at)
+	s.read = append(s.read, c.read[:])
 	s.events.Add(c.event)
 }
 
 func (s *changeColumns) args() []any {
 	return append([]any{
-		s.tenant, s.id, s.revision, s.ctr, s.counter, s.failed, s.failedPossession, s.version, s.at,
+		s.tenant, s.id, s.revision, s.ctr, s.counter, s.failed, s.failedPossession, s.version, s.at, s.read,
 	}, s.events.Args()...)
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -111,4 +112,49 @@ func TestPAAUTH01_OneHotRegistrationServesAll(t *testing.T) {
 	require.NoError(t, w.db.QueryRow(t.Context(), `select count(*) from audit_event
 		where action = 'registration.verify' and subject = $1`, d.id).Scan(&events))
 	require.LessOrEqual(t, events, callers)
+}
+
+// A row that somebody holds is waited for by its own callers and by nobody else.
+func TestPAAUTH01_AHeldRowKeepsNobodyElseWaiting(t *testing.T) {
+	t.Parallel()
+	for _, lock := range []string{"for update", "for key share"} {
+		t.Run(lock, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			a := w.active(alpha, "held")
+			others := make([]*device, 6) // some of them in the same lane
+			for i := range others {
+				others[i] = w.active(alpha, fmt.Sprintf("other-%d", i))
+			}
+			for _, d := range append(others, a) {
+				require.True(t, d.verify(d.sign(signature.Possession)).Valid)
+			}
+			tx, err := w.db.Begin(t.Context())
+			require.NoError(t, err)
+			_, err = tx.Exec(t.Context(), "select 1 from registration where id = $1 "+lock, a.id)
+			require.NoError(t, err)
+			req := a.sign(signature.Possession)
+			done := make(chan registration.Verdict, 1)
+			var failed error
+			go func() {
+				var v registration.Verdict
+				v, failed = w.node.Verify(context.WithoutCancel(t.Context()), alpha, req)
+				done <- v
+			}()
+			if lock == "for update" {
+				require.Eventually(t, func() bool {
+					var n int
+					err := w.db.QueryRow(t.Context(), `select count(*) from pg_stat_activity
+						where datname = current_database() and wait_event_type = 'Lock'`).Scan(&n)
+					return err == nil && n > 0
+				}, 10*time.Second, 5*time.Millisecond, "a waits for its row, by a statement of its own")
+			}
+			for _, d := range others {
+				require.True(t, d.verify(d.sign(signature.Possession)).Valid)
+			}
+			require.NoError(t, tx.Rollback(t.Context()))
+			require.True(t, (<-done).Valid)
+			require.NoError(t, failed)
+		})
+	}
 }

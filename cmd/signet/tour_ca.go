@@ -202,7 +202,7 @@ func (t *tour) sdkConfig(ctx context.Context) (string, error) {
 	}, &res); err != nil {
 		return "", err
 	}
-	jws, err := jose.ParseSigned(res.SDKConfig, []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.RS256, jose.EdDSA})
+	jws, err := jose.ParseSignedCompact(res.SDKConfig, []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.RS256, jose.EdDSA})
 	if err != nil {
 		return "", err
 	}

@@ -90,11 +90,13 @@ type lane[I, O any] struct {
 // call is one Do on its way. Its fields but ctx and in are written by the leader
 // before it sends on turn.
 type call[I, O any] struct {
-	ctx  context.Context //nolint:containedctx // the leader must know who has left
-	in   I
-	out  O
-	err  error
-	turn chan bool // true: lead; false: answered. Buffered, so that a sender never waits
+	ctx context.Context //nolint:containedctx // the leader must know who has left
+	in  I
+	out O
+	err error
+
+	flushed bool      // answered by the store, well or not
+	turn    chan bool // true: lead; false: answered. Buffered, so that a sender never waits
 }
 
 // Do stores in together with what others ask for, and returns its answer. Items

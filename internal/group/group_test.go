@@ -347,3 +347,38 @@ func BenchmarkDo(b *testing.B) {
 		}
 	})
 }
+
+// Items that are tried alone end with the first error that is not their own: an
+// outage must not be waited for once for each of them.
+func TestAnOutageEndsTheItemByItemPass(t *testing.T) {
+	t.Parallel()
+	bad := errors.New("bad item")
+	hold := make(chan struct{})
+	var flushes atomic.Int64
+	g := newGroup(t, group.Config[int, int]{
+		Lanes: 1, Alone: func(err error) bool { return errors.Is(err, bad) },
+		Flush: func(_ context.Context, items []int) ([]int, error) {
+			<-hold
+			flushes.Add(1)
+			switch {
+			case len(items) > 1:
+				return nil, bad
+			case items[0] == 3:
+				return nil, fault.ErrUnavailable
+			}
+			return items, nil
+		},
+	})
+	out := do(t, t.Context(), g, 1, 2, 3, 4, 5)
+	close(hold)
+	var good int
+	for range 5 {
+		if a := <-out; a.err == nil {
+			good++
+		} else {
+			require.ErrorIs(t, a.err, fault.ErrUnavailable)
+		}
+	}
+	require.Equal(t, 2, good, "1 and 2")
+	require.EqualValues(t, 4, flushes.Load(), "1; the four; 2; 3")
+}

@@ -53,16 +53,26 @@ func (g *Group[I, O]) run(calls []*call[I, O]) {
 		return
 	}
 	if len(calls) > 1 && g.alone(err) {
-		for i := range calls {
-			if err := g.flushAll(calls[i : i+1]); err != nil {
-				calls[i].err = err
-			}
-		}
-		return
+		err = g.runAlone(calls)
 	}
 	for _, c := range calls {
-		c.err = err
+		if !c.flushed {
+			c.err = err
+		}
 	}
+}
+
+// runAlone flushes one item at a time, to the first error that is not an item's
+// own: the rest would fail likewise, each after its own time.
+func (g *Group[I, O]) runAlone(calls []*call[I, O]) error {
+	for i, c := range calls {
+		err := g.flushAll(calls[i : i+1])
+		if err != nil && !g.alone(err) {
+			return err
+		}
+		c.err, c.flushed = err, true
+	}
+	return nil
 }
 
 func (g *Group[I, O]) flushAll(calls []*call[I, O]) error {
@@ -80,7 +90,7 @@ func (g *Group[I, O]) flushAll(calls []*call[I, O]) error {
 		return errAnswers
 	}
 	for i, c := range calls {
-		c.out = outs[i]
+		c.out, c.flushed = outs[i], true
 	}
 	return nil
 }
