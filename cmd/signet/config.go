@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/signet-hsm/signet/hsm"
@@ -233,6 +234,9 @@ func (c *Config) Validate() error {
 		bad("tenants: at least one is needed")
 	}
 	seen := map[string]bool{}
+	if o := c.CA.OperatorTenant; o != "" && !slices.ContainsFunc(c.Tenants, func(t TenantConfig) bool { return t.ID == o }) {
+		bad("ca.operator_tenant: %q is none of the tenants", o)
+	}
 	for i, t := range c.Tenants {
 		at := fmt.Sprintf("tenants[%d]", i)
 		if _, err := tenant.Parse(t.ID); err != nil {

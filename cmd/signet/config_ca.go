@@ -27,6 +27,8 @@ type CAConfig struct {
 	RotateAfter     conf.Duration `yaml:"rotate_after"`     // age at which a signer is replaced by itself, 1h or more; 0 = never
 	RenewGrace      conf.Duration `yaml:"renew_grace"`      // how long after its end a device's certificate still entitles to a new one; 0 = not at all
 
+	OperatorTenant string `yaml:"operator_tenant"` // whose admin-write may renew all tenants' signers over gRPC; empty = nobody's
+
 	OtherIssuers []OtherIssuerConfig `yaml:"other_issuers"` // before and after a change of the issuer, see docs/ca.md
 }
 

@@ -131,7 +131,7 @@ func runDev(ctx context.Context, o devOptions, out io.Writer) (err error) {
 			Module: token.Module, TokenLabel: token.Label, Env: token.HSM().Env,
 			PIN: conf.SecretSource{File: filepath.Join(token.Dir, "pin")},
 		},
-		CA:        CAConfig{IssuerChain: home.chain()},
+		CA:        CAConfig{IssuerChain: home.chain(), OperatorTenant: devTenant},
 		Push:      PushConfig{Record: home.pushes()},
 		Callbacks: CallbackConfig{Allow: []string{"127.0.0.0/8", "::1/128"}, AllowHTTP: true},
 		Tenants:   []TenantConfig{{ID: devTenant, Issuer: devIssuer, Audience: devAudience, JWKSFile: idp.JWKSFile}},

@@ -118,6 +118,11 @@ func (p *process) newNode(ctx context.Context, d *domains) (_ *node, err error) 
 		Applications: d.apps, ServiceURL: n.serviceURL(), Users: d.basic,
 		Ready: n.readiness.Ready, Logger: p.log, Metrics: p.registry,
 	}
+	if operator := p.cfg.CA.OperatorTenant; operator != "" {
+		if grpcConfig.Operator, err = tenant.Parse(operator); err != nil {
+			return nil, fmt.Errorf("ca.operator_tenant: %w", err)
+		}
+	}
 	if tlsConfig != nil {
 		grpcConfig.TLS = tlsConfig.grpc
 	}
