@@ -37,7 +37,8 @@
 //
 // Responses are signed when they are first asked for, stored, and signed anew
 // after half their validity for as long as somebody asked within one; a
-// revocation has a stored one signed anew at once. Certificates are named by
+// revocation has a stored one signed anew at once. That goes on beside the CRLs,
+// in batches, and delays none of them. Certificates are named by
 // SHA-1 or SHA-256 hashes, and the answer repeats the kind; other hashes name
 // nothing. A request for more than one certificate is malformed. Nonces are
 // ignored, since responses are made ahead (RFC 6960 section 2.5, RFC 9654);

@@ -213,37 +213,43 @@ func (p *Publisher) signAnswer(ctx context.Context, v *verdict) ([]byte, error) 
 }
 
 // refreshAnswers signs anew what is still asked for and comes to its end, and
-// what a revocation has made wrong. It drops the rest.
-func (p *Publisher) refreshAnswers(ctx context.Context) error {
-	for {
-		ids, err := p.claimAnswers(ctx)
-		if err != nil {
-			return err
+// what a revocation has made wrong, and drops the rest: one batch, within its
+// lease. What it does not come to is due again when that is over. There is more
+// to do at once when the batch was full and the HSM is well.
+func (p *Publisher) refreshAnswers(ctx context.Context) (more bool, err error) {
+	ids, err := p.claimAnswers(ctx)
+	if err != nil {
+		return false, err
+	}
+	work, cancel := context.WithTimeout(ctx, p.c.Lease*9/10)
+	defer cancel()
+	failed := 0
+	for _, id := range ids {
+		if work.Err() != nil {
+			return false, nil
 		}
-		for _, id := range ids {
-			_, err := p.answer(ctx, id)
-			switch {
-			case errors.Is(err, ErrNoIssuer), errors.Is(err, ErrUnknownCertificate):
-				// Expired, or its CA signs no more: what is stored is the last one.
-				_, err = p.c.DB.Exec(ctx, sqlForgetAnswer, id.issuer[:], id.serial[:])
-			}
-			if err != nil {
-				p.c.Logger.LogAttrs(ctx, slog.LevelWarn, "revocation: an OCSP response could not be refreshed",
-					slog.String("issuer", id.issuer.String()), slog.String("serial", id.serial.String()), slog.Any("cause", err))
-			}
-			if ctx.Err() != nil {
-				return nil
-			}
-		}
-		if len(ids) < dueAnswers {
-			break
+		if err := p.refreshAnswer(work, id); err != nil {
+			failed++
+			p.c.Logger.LogAttrs(ctx, slog.LevelWarn, "revocation: an OCSP response could not be refreshed",
+				slog.String("issuer", id.issuer.String()), slog.String("serial", id.serial.String()), slog.Any("cause", err))
 		}
 	}
 	now := p.wallTime()
 	if _, err := p.c.DB.Exec(ctx, sqlForgetAnswers, now, now.Add(-p.c.OCSPValidity)); err != nil {
-		return fmt.Errorf("revocation: drop OCSP responses: %w", pg.Unavailable(err))
+		return false, fmt.Errorf("revocation: drop OCSP responses: %w", pg.Unavailable(err))
 	}
-	return nil
+	return failed == 0 && len(ids) == dueAnswers, nil
+}
+
+func (p *Publisher) refreshAnswer(ctx context.Context, id answerID) error {
+	ctx, cancel := context.WithTimeout(ctx, p.c.Wait+lingerTime)
+	defer cancel()
+	_, err := p.answer(ctx, id)
+	if errors.Is(err, ErrNoIssuer) || errors.Is(err, ErrUnknownCertificate) {
+		// Expired, or its CA signs no more: what is stored is the last one.
+		_, err = p.c.DB.Exec(ctx, sqlForgetAnswer, id.issuer[:], id.serial[:])
+	}
+	return err
 }
 
 func (p *Publisher) claimAnswers(ctx context.Context) ([]answerID, error) {

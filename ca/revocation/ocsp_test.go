@@ -196,6 +196,81 @@ func TestOCSPRefresh(t *testing.T) {
 	require.Equal(t, 1, count(t, b.db, `select count(*) from ca_ocsp`), "nobody asked for the other one")
 }
 
+// The HSM hangs with the first of many responses that are due: a revocation comes
+// to its CRL all the same, and Run ends with both its loops.
+func TestDueResponsesDoNotDelayACRL(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	ca := b.authority.add(1)
+	p := b.publisher(t, nil)
+	leaf := b.authority.leaf(ca)
+	for range 40 {
+		status(t, p, ca, b.authority.leaf(ca))
+	}
+	require.NoError(t, p.Round(t.Context()))
+	b.clock.advance(13 * time.Hour)
+	hangs, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	ca.responder.fail(func() error {
+		once.Do(func() { close(hangs) })
+		<-release
+		return nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	<-hangs
+	b.revoke(t, ca, revocation.KeyCompromise, leaf)
+	p.Wake()
+	require.Eventually(t, func() bool { return listed(crl(t, p, ca, 0), leaf) }, 30*time.Second, 20*time.Millisecond)
+	cancel()
+	select {
+	case <-ended:
+		require.Fail(t, "Run ended before its loops")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(release)
+	require.NoError(t, <-ended)
+}
+
+// Responses are refreshed in batches, each within its lease; Run takes the next
+// at once.
+func TestOCSPBatches(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	ca := b.authority.add(1)
+	p := b.publisher(t, func(c *revocation.Config) { c.Lease = time.Second; c.Poll = time.Hour })
+	for range 70 {
+		status(t, p, ca, b.authority.leaf(ca))
+	}
+	b.clock.advance(13 * time.Hour)
+	ca.responder.signatures.Store(0)
+	require.NoError(t, p.Round(t.Context()))
+	require.LessOrEqual(t, ca.responder.signatures.Load(), int32(32))
+
+	b.clock.advance(time.Second)
+	ca.responder.signatures.Store(0)
+	ca.responder.fail(func() error { time.Sleep(500 * time.Millisecond); return nil })
+	began := time.Now()
+	require.NoError(t, p.Round(t.Context()))
+	require.Less(t, time.Since(began), 8*time.Second, "32 would take 16 s")
+	ca.responder.fail(func() error { return nil })
+
+	b.clock.advance(time.Second)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	require.Eventually(t, func() bool {
+		b.clock.advance(time.Second) // leases end
+		p.Wake()
+		return count(t, b.db, `select count(*) from ca_ocsp where refresh_at <= $1`, b.clock.now()) == 0
+	}, 30*time.Second, 20*time.Millisecond)
+	cancel()
+	require.NoError(t, <-ended)
+}
+
 func TestOCSPWithoutTheHSM(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -103,12 +103,13 @@ func (c Config) withDefaults() Config {
 type Publisher struct {
 	c       Config
 	metrics *metrics
-	wake    chan struct{}
+	// Run's two loops, one for each.
+	wakeCRLs, wakeAnswers chan struct{}
 	// lanes bounds the signatures under way: an HSM is shared with issuance.
 	lanes chan struct{}
 
 	crls      crlCache
-	ensured   map[shardID]struct{} // rows known to be there; Run's alone
+	ensured   map[shardID]struct{} // rows known to be there; publishDue's alone
 	ensuredAt time.Time            // when none was thought to be
 	looked    time.Time            // when the gauges were read
 	flight    singleflight.Group
@@ -122,7 +123,7 @@ func New(c Config) (*Publisher, error) {
 	}
 	c = c.withDefaults()
 	p := &Publisher{
-		c: c, wake: make(chan struct{}, 1), lanes: make(chan struct{}, c.Signers),
+		c: c, wakeCRLs: make(chan struct{}, 1), wakeAnswers: make(chan struct{}, 1), lanes: make(chan struct{}, c.Signers),
 		crls: crlCache{limit: cacheBytes}, ensured: map[shardID]struct{}{},
 	}
 	var err error
@@ -134,43 +135,69 @@ func New(c Config) (*Publisher, error) {
 
 // Wake has Run look for work now rather than at the next poll. It never blocks.
 func (p *Publisher) Wake() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
+	for _, c := range []chan struct{}{p.wakeCRLs, p.wakeAnswers} {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
 	}
 }
 
 // Run publishes until ctx ends, then returns nil. It must not run twice at a
 // time in one Publisher; any number of nodes may run one each.
 func (p *Publisher) Run(ctx context.Context) error {
+	// Two loops, so that no number of responses and no HSM that is slow with them
+	// keeps a revocation from its CRL.
+	var loops sync.WaitGroup
+	loops.Go(func() { p.loop(ctx, p.wakeCRLs, p.publishDue) })
+	loops.Go(func() { p.loop(ctx, p.wakeAnswers, p.refreshAnswers) })
+	loops.Wait()
+	return nil
+}
+
+// loop takes one turn after another, at once while there is more to do.
+func (p *Publisher) loop(ctx context.Context, wake <-chan struct{}, turn func(context.Context) (more bool, err error)) {
 	tick := time.NewTicker(p.c.Poll)
 	defer tick.Stop()
-	for {
-		if err := p.Round(ctx); err != nil && ctx.Err() == nil {
+	for ctx.Err() == nil {
+		more, err := turn(ctx)
+		if err != nil && ctx.Err() == nil {
 			p.c.Logger.LogAttrs(ctx, slog.LevelWarn, "revocation: a round failed", slog.Any("error", err))
+		}
+		if more && err == nil {
+			continue
 		}
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-tick.C:
-		case <-p.wake:
+		case <-wake:
 		}
 	}
 }
 
-// Round does what is due now, for Run and for tests. Its error is that of the
-// lists of what is due; what fails singly is logged, counted and due again.
+// Round does once what Run's loops do in a turn, for tests: the CRLs that are
+// due, and one batch of OCSP responses. Its error is that of the lists of what is
+// due; what fails singly is logged, counted and due again.
 func (p *Publisher) Round(ctx context.Context) error {
-	if err := p.ensure(ctx); err != nil {
+	if _, err := p.publishDue(ctx); err != nil {
 		return err
+	}
+	_, err := p.refreshAnswers(ctx)
+	return err
+}
+
+// publishDue makes the CRLs that are due, until there are none.
+func (p *Publisher) publishDue(ctx context.Context) (more bool, err error) {
+	if err := p.ensure(ctx); err != nil {
+		return false, err
 	}
 	for more := true; more && ctx.Err() == nil; {
 		due, err := p.due(ctx)
 		if err != nil {
-			return err
+			return false, err
 		}
 		var g errgroup.Group
-		g.SetLimit(max(1, p.c.Signers-1)) // one for those who wait for an OCSP response
+		g.SetLimit(max(1, p.c.Signers-1)) // one for OCSP
 		for _, d := range due {
 			g.Go(func() error { p.rebuild(ctx, d); return nil })
 		}
@@ -178,10 +205,7 @@ func (p *Publisher) Round(ctx context.Context) error {
 		// What failed is not due for a while, so that this ends.
 		more = len(due) == dueShards
 	}
-	if err := p.refreshAnswers(ctx); err != nil {
-		return err
-	}
-	return p.look(ctx)
+	return false, p.look(ctx)
 }
 
 // lane waits for a turn at the HSM.
