@@ -107,9 +107,10 @@ func (f *file) set(name string) (Set, error) {
 // maxProfiles bounds the start: each costs some milliseconds of linting.
 const maxProfiles = 64
 
-// sameKind keeps what other code relies on: that a signer is a CA, and that what
-// answers OCSP may. New names are leaf certificates: a CA below the issuer that is
-// no tenant's signer has nobody to look after it.
+// sameKind keeps what other code relies on: that a signer is a CA with a key that
+// lasts, and that what answers OCSP may, and nothing else: its holder could call
+// every certificate of the issuer good. New names are leaf certificates: a CA
+// below the issuer that is no tenant's signer has nobody to look after it.
 func sameKind(p *issuance.Profile) error {
 	switch p.Name {
 	case issuance.Root().Name, issuance.Issuer().Name:
@@ -117,6 +118,9 @@ func sameKind(p *issuance.Profile) error {
 	case Signer:
 		if !p.CA || p.MaxPath != 0 || !slices.Contains(p.KeyUsages, issuance.DigitalSignature) || !slices.Contains(p.KeyUsages, issuance.CRLSign) {
 			return fmt.Errorf("%s must be a CA for leaf certificates that signs CRLs and configurations", p.Name)
+		}
+		if slices.Contains(p.Keys, issuance.RSA) && p.MinRSABits < minSignerRSA {
+			return fmt.Errorf("%s must have min_rsa_bits of %d or more", p.Name, minSignerRSA)
 		}
 		return nil
 	case OCSPSigning:
@@ -131,8 +135,14 @@ func sameKind(p *issuance.Profile) error {
 	if p.CA {
 		return fmt.Errorf("%s must not be a CA", p.Name)
 	}
+	if p.Name != OCSPSigning && slices.Contains(p.ExtKeyUsages, issuance.AnswerOCSP) {
+		return fmt.Errorf("%s must not be for OCSPSigning, which only %s is", p.Name, OCSPSigning)
+	}
 	return nil
 }
+
+// minSignerRSA is for what devices trust for years (NIST SP 800-57 part 1).
+const minSignerRSA = 3072
 
 // LoadBlockList reads files of keys that are never certified, in the format of
 // issuance.ParseBlockList. ErrFile.

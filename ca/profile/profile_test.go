@@ -69,6 +69,37 @@ func TestAFileReplacesABuiltInProfile(t *testing.T) {
 	require.Equal(t, issuance.Signer(), set[profile.Signer])
 }
 
+const signer = `profiles:
+  - name: SIGNER
+    ca: true
+    key_usages: [digitalSignature, keyCertSign, cRLSign]
+    validity: 8760h
+    subject: {required: [commonName]}
+    keys: [P-256, RSA]
+    min_rsa_bits: 3072
+`
+
+// Devices trust a signer for years.
+func TestASignerKeepsItsStrength(t *testing.T) {
+	t.Parallel()
+	for text, ok := range map[string]bool{
+		signer: true,
+		strings.Replace(signer, "3072", "4096", 1):                                       true,
+		strings.Replace(signer, "3072", "3071", 1):                                       false,
+		strings.Replace(signer, "3072", "2048", 1):                                       false,
+		strings.Replace(signer, "    min_rsa_bits: 3072\n", "", 1):                       false,
+		strings.NewReplacer(", RSA", "", "    min_rsa_bits: 3072\n", "").Replace(signer): true,
+	} {
+		_, err := profile.Parse("p.yaml", []byte(text))
+		if ok {
+			require.NoError(t, err, text)
+			continue
+		}
+		require.ErrorIs(t, err, profile.ErrFile, text)
+		require.ErrorContains(t, err, "min_rsa_bits", text)
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -86,8 +117,13 @@ func TestLoadRefuses(t *testing.T) {
 		"an issuer":               {"AST_DEVICE", "ISSUER", "ceremony"},
 		"a signer that is none":   {"AST_DEVICE", "SIGNER", "must be a CA"},
 		"OCSP that is none":       {"AST_DEVICE", "OCSP_SIGNING", "OCSPSigning"},
-		"twice":                   {device, device + strings.TrimPrefix(device, "profiles:\n"), "twice"},
-		"self-signed":             {"    validity", "    self_signed: true\n    validity", "unknown field"},
+		"OCSP without nocheck":    {"AST_DEVICE\n    key_usages: [digitalSignature]\n    ext_key_usages: [clientAuth]", "OWN\n    key_usages: [digitalSignature]\n    ext_key_usages: [OCSPSigning]", "OWN must not be for OCSPSigning"},
+		"OCSP by another name": {
+			"AST_DEVICE\n    key_usages: [digitalSignature]\n    ext_key_usages: [clientAuth]",
+			"OWN\n    key_usages: [digitalSignature]\n    ext_key_usages: [OCSPSigning]\n    ocsp_nocheck: true", "OWN must not be for OCSPSigning",
+		},
+		"twice":       {device, device + strings.TrimPrefix(device, "profiles:\n"), "twice"},
+		"self-signed": {"    validity", "    self_signed: true\n    validity", "unknown field"},
 		"a wildcard in the middle": {
 			"    keys", "    alt_names: {dns: [\"a.*.example\"]}\n    keys", "alt_names",
 		},
