@@ -40,11 +40,11 @@ type Issuers struct {
 	responders   *issuance.Template
 	installation []*certifier // does not change
 
-	reading chan struct{} // one asks the database at a time, and holds since and asked
+	reading chan struct{} // one asks the database at a time, and holds since
 	since   time.Time     // the youngest change that was seen
-	asked   time.Time     // when the database was asked last
 
 	mu    sync.RWMutex
+	asked time.Time // when the database was asked last; changed by who is reading
 	byKey map[revocation.KeyID]*certifier
 	keyOf map[signerID]revocation.KeyID
 }
@@ -110,8 +110,8 @@ func (s *Issuers) Issuers(ctx context.Context) ([]revocation.Issuer, error) {
 	return list, nil
 }
 
-// Issuer implements revocation.Authority. What is in memory is answered without
-// the database, so that it may be out.
+// Issuer implements revocation.Authority. When the database is out, what is in
+// memory is answered.
 func (s *Issuers) Issuer(ctx context.Context, id revocation.KeyID) (revocation.Issuer, error) {
 	c, err := s.find(ctx, id)
 	if err != nil {
@@ -141,17 +141,39 @@ func (s *Issuers) NotAfter(ctx context.Context, id revocation.KeyID, serial issu
 	return end.UTC(), nil
 }
 
+// find returns a CA that may sign, by a list that is no older than issuersAge.
 func (s *Issuers) find(ctx context.Context, id revocation.KeyID) (*certifier, error) {
-	c, ok := s.held(id)
-	for began := s.a.now(); !ok; {
-		// A stranger's guesses cost one query a second, whatever their number; a
-		// signer that is new is worth waiting for that one.
+	began := s.a.now()
+	c, young := s.held(id, began)
+	if c != nil && !young {
+		// It may be revoked since. Without the database it is as it was last.
+		if _, err := s.refresh(ctx); err == nil {
+			c, _ = s.held(id, began)
+		}
+	}
+	if c == nil {
+		var err error
+		if c, err = s.await(ctx, id, began); err != nil {
+			return nil, err
+		}
+	}
+	if c == nil || !c.valid(s.a.now()) {
+		return nil, revocation.ErrNoIssuer
+	}
+	return c, nil
+}
+
+// await looks for a CA that is not known in a list that is read after began. A
+// stranger's guesses cost one query a second, whatever their number; a signer that
+// is new is worth waiting for that one.
+func (s *Issuers) await(ctx context.Context, id revocation.KeyID, began time.Time) (*certifier, error) {
+	for {
 		asked, err := s.refresh(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if c, ok = s.held(id); ok || !asked.Before(began) {
-			break
+		if c, _ := s.held(id, began); c != nil || !asked.Before(began) {
+			return c, nil
 		}
 		select {
 		case <-time.After(issuersAge):
@@ -159,10 +181,6 @@ func (s *Issuers) find(ctx context.Context, id revocation.KeyID) (*certifier, er
 			return nil, fmt.Errorf("ca: read issuers: %w: %w", fault.ErrUnavailable, ctx.Err())
 		}
 	}
-	if !ok || !c.valid(s.a.now()) {
-		return nil, revocation.ErrNoIssuer
-	}
-	return c, nil
 }
 
 // all yields the installation's issuers and, under mu, the signers.
@@ -181,7 +199,9 @@ func (s *Issuers) all() iter.Seq[*certifier] {
 	}
 }
 
-func (s *Issuers) held(id revocation.KeyID) (*certifier, bool) {
+// held returns what is in memory, or nil, and whether it is young enough to be
+// believed without the database.
+func (s *Issuers) held(id revocation.KeyID, now time.Time) (_ *certifier, young bool) {
 	for _, c := range s.installation {
 		if c.keyID() == id {
 			return c, true
@@ -189,8 +209,13 @@ func (s *Issuers) held(id revocation.KeyID) (*certifier, bool) {
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	c, ok := s.byKey[id]
-	return c, ok
+	return s.byKey[id], s.young(now)
+}
+
+// young is asked under mu, or by who is reading.
+func (s *Issuers) young(now time.Time) bool {
+	d := now.Sub(s.asked)
+	return d >= 0 && d < issuersAge
 }
 
 // signerRow is a signer that has changed.
@@ -212,7 +237,7 @@ func (s *Issuers) refresh(ctx context.Context) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("ca: read issuers: %w: %w", fault.ErrUnavailable, ctx.Err())
 	}
 	now := s.a.now()
-	if d := now.Sub(s.asked); d >= 0 && d < issuersAge {
+	if s.young(now) {
 		return s.asked, nil
 	}
 	rows, err := s.a.db.Query(ctx, sqlIssuersSince, s.since.Add(-issuersOverlap))

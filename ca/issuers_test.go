@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,6 +104,27 @@ func newSerial(tb testing.TB) issuance.Serial {
 	s, err := issuance.NewSerial(rand.Reader)
 	require.NoError(tb, err)
 	return s
+}
+
+// A signer that is revoked signs no more once the list is a second old, whoever
+// asks, and though nobody asks for the list.
+func TestARevokedIssuerIsNotUsedFromMemory(t *testing.T) {
+	t.Parallel()
+	b, _ := bundle(t)
+	var ahead atomic.Int64
+	a := b.authority(t, func(c *ca.Config) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	s := issuersOf(t, a)
+	signer, err := a.CreateSigner(t.Context(), alpha, ca.CreateSigner{})
+	require.NoError(t, err)
+	id := keyID(t, signer.Certificate)
+	_, err = s.IssuerKey(t.Context(), id)
+	require.NoError(t, err)
+	require.NoError(t, a.RevokeSigner(t.Context(), alpha, ca.RevokeSigner{Spec: signer.ID, Actor: "test"}))
+	ahead.Add(int64(time.Second))
+	_, err = s.IssuerKey(t.Context(), id)
+	require.ErrorIs(t, err, revocation.ErrNoIssuer)
 }
 
 // What is in memory is known without the database; what is not is an outage.
