@@ -42,6 +42,7 @@ type Issuers struct {
 
 	reading chan struct{} // one asks the database at a time, and holds since
 	since   time.Time     // the youngest change that was seen
+	waiting chan struct{} // for a CA that is not known
 
 	mu    sync.RWMutex
 	asked time.Time // when the database was asked last; changed by who is reading
@@ -73,6 +74,8 @@ const (
 	// Rows are stamped by the clocks of the nodes and appear when they are
 	// committed, so that a change may be seen after a younger one.
 	issuersOverlap = 10 * time.Minute
+	// How many may wait for a CA that is not known.
+	maxAwaiting = 64
 )
 
 // Issuers returns the view for a revocation.Publisher. ErrConfig when the
@@ -88,7 +91,7 @@ func (a *Authority) Issuers() (*Issuers, error) {
 		return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
 	}
 	return &Issuers{
-		a: a, responders: responders, installation: a.installation(), reading: make(chan struct{}, 1),
+		a: a, responders: responders, installation: a.installation(), reading: make(chan struct{}, 1), waiting: make(chan struct{}, maxAwaiting),
 		byKey: map[revocation.KeyID]*certifier{}, keyOf: map[signerID]revocation.KeyID{},
 	}, nil
 }
@@ -165,8 +168,14 @@ func (s *Issuers) find(ctx context.Context, id revocation.KeyID) (*certifier, er
 
 // await looks for a CA that is not known in a list that is read after began. A
 // stranger's guesses cost one query a second, whatever their number; a signer that
-// is new is worth waiting for that one.
+// is new is worth waiting for that one, unless too many wait already.
 func (s *Issuers) await(ctx context.Context, id revocation.KeyID, began time.Time) (*certifier, error) {
+	select {
+	case s.waiting <- struct{}{}:
+		defer func() { <-s.waiting }()
+	default:
+		return nil, revocation.ErrNoIssuer
+	}
 	for {
 		asked, err := s.refresh(ctx)
 		if err != nil {

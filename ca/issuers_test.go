@@ -127,6 +127,53 @@ func TestARevokedIssuerIsNotUsedFromMemory(t *testing.T) {
 	require.ErrorIs(t, err, revocation.ErrNoIssuer)
 }
 
+// Those who guess wait in a bounded number; the others are told at once, and a CA
+// that is known is answered all the while.
+func TestGuessesWaitInABoundedNumber(t *testing.T) {
+	t.Parallel()
+	b, _ := bundle(t)
+	var holding atomic.Bool
+	release := make(chan struct{})
+	db := &brokenDB{Pool: b.db, fail: func(string) error {
+		if holding.Load() {
+			<-release
+		}
+		return nil
+	}}
+	now := time.Now()
+	var ahead atomic.Int64
+	a := b.authority(t, func(c *ca.Config) {
+		c.DB = queryCut{db}
+		c.Now = func() time.Time { return now.Add(time.Duration(ahead.Load())) }
+	})
+	s := issuersOf(t, a)
+	_, err := s.Issuers(t.Context())
+	require.NoError(t, err)
+	ahead.Store(int64(time.Minute))
+	holding.Store(true)
+	const guesses = 200
+	told := make(chan error, guesses)
+	for i := range guesses {
+		go func() {
+			_, err := s.Issuer(t.Context(), revocation.KeyID{1, byte(i)})
+			told <- err
+		}()
+	}
+	for range guesses - 64 {
+		require.ErrorIs(t, <-told, revocation.ErrNoIssuer)
+	}
+	_, err = s.Issuer(t.Context(), keyID(t, b.chain[0]))
+	require.NoError(t, err)
+	require.Empty(t, told, "the others wait for the database")
+	holding.Store(false)
+	close(release)
+	for range 64 {
+		require.ErrorIs(t, <-told, revocation.ErrNoIssuer)
+	}
+	_, err = s.Issuer(t.Context(), revocation.KeyID{2})
+	require.ErrorIs(t, err, revocation.ErrNoIssuer, "there is room again")
+}
+
 // What is in memory is known without the database; what is not is an outage.
 func TestIssuersWithoutTheDatabase(t *testing.T) {
 	t.Parallel()
