@@ -57,12 +57,18 @@ func TestOCSPKeysOfEndedSignersAreDestroyed(t *testing.T) {
 	require.Len(t, left(), 4, "the certificate lasts 14 days")
 
 	// The HSM is out: the intent stands, and is carried out when its lease is over.
-	broken := b.authority(t, later(15*24*time.Hour))
-	broken.Inject(&ca.Faults{Discard: func(hsm.Ref) error { return fault.ErrUnavailable }}, issuerRef)
-	_, err = broken.Reconcile(ctx)
-	require.ErrorIs(t, err, fault.ErrUnavailable)
-	require.Equal(t, 1, b.count(t, `select count(*) from ca_signer where ocsp_doomed_at is not null and ocsp_destroyed_at is null`))
-	require.Equal(t, 1, b.count(t, `select count(*) from audit_event where action = 'ocsp.destroy'`))
+	events := func(outcome string) int {
+		return b.count(t, `select count(*) from audit_event where action = 'ocsp.destroy' and outcome = $1`, outcome)
+	}
+	for i, wait := range []time.Duration{0, 0, time.Hour, 2 * time.Hour} {
+		broken := b.authority(t, later(15*24*time.Hour+wait))
+		broken.Inject(&ca.Faults{Discard: func(hsm.Ref) error { return fault.ErrUnavailable }}, issuerRef)
+		_, err = broken.Reconcile(ctx)
+		require.ErrorIs(t, err, fault.ErrUnavailable)
+		require.Equal(t, min(i+1, 2), b.count(t, `select count(*) from ca_signer where ocsp_doomed_at is not null and ocsp_destroyed_at is null`))
+		require.Equal(t, min(i+1, 2), events("intended"), "once for each key, however often it is tried")
+		require.Zero(t, events("ok"), "nothing was destroyed")
+	}
 	require.Len(t, left(), 4)
 
 	node := b.authority(t, later(16*24*time.Hour))
@@ -73,8 +79,10 @@ func TestOCSPKeysOfEndedSignersAreDestroyed(t *testing.T) {
 	}
 	require.Equal(t, 2, b.count(t, `select count(*) from ca_signer where ocsp_destroyed_at is not null and state in ('REVOKED', 'DELETED')`))
 	for owner, signer := range map[string]ca.Signer{"alpha": revoked, "beta": deleted} {
-		require.Positive(t, b.count(t, `select count(*) from audit_event where tenant_id = $1 and action = 'ocsp.destroy' and subject = $2
-			and detail ->> 'signer' = $3`, owner, ids[signer.ID].String(), signer.ID))
+		for _, outcome := range []string{"intended", "ok"} {
+			require.Equal(t, 1, b.count(t, `select count(*) from audit_event where tenant_id = $1 and action = 'ocsp.destroy' and subject = $2
+				and detail ->> 'signer' = $3 and outcome = $4`, owner, ids[signer.ID].String(), signer.ID, outcome))
+		}
 	}
 }
 
