@@ -123,7 +123,7 @@ func TestIssueDeviceWhenTheStoreFails(t *testing.T) {
 	b, a := bundle(t)
 	_, err := a.CreateSigner(t.Context(), alpha, ca.CreateSigner{})
 	require.NoError(t, err)
-	db := &brokenDB{Pool: b.db, fail: failOn("status = 'ISSUED'")}
+	db := &brokenDB{Pool: b.db, fail: failOn("set status = 'ISSUED'")}
 	broken := b.authority(t, func(c *ca.Config) { c.DB = db })
 	_, err = broken.IssueDevice(t.Context(), alpha, order(t))
 	require.ErrorIs(t, err, fault.ErrUnavailable)

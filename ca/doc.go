@@ -19,7 +19,8 @@
 //
 // A revocation erases a signer's certificates from use and leaves tombstones
 // (package revocation) in one transaction. A leaf that is being signed meanwhile
-// is not handed out.
+// is not handed out. Revoking a leaf revokes those that were renewed by means of
+// it too, since whoever stole its key may have asked for them.
 //
 // # States
 //

@@ -160,6 +160,9 @@ func (a *Authority) intendLeaf(ctx context.Context, l *leaf) error {
 		if tag.RowsAffected() == 1 {
 			return nil
 		}
+		if err := a.stillHeld(ctx, l); err != nil {
+			return err
+		}
 		a.forget(l.line)
 	}
 	return fmt.Errorf("ca: %w", ErrBusy)
@@ -180,8 +183,8 @@ func (a *Authority) storeLeaf(ctx context.Context, l *leaf, der []byte) error {
 			slog.String("tenant", l.tenant.String()), slog.String("serial", l.draft.Serial().String()), slog.Any("cause", err))
 		return fmt.Errorf("ca: store certificate: %w", pg.Unavailable(err))
 	case tag.RowsAffected() != 1:
-		// Too late for its lease, or the signer was revoked. What is left is the
-		// reconciler's, which treats it as signed.
+		// Too late for its lease, or the signer was revoked, or the certificate that
+		// this one renews. What is left is the reconciler's, which treats it as signed.
 		a.forget(l.line)
 		return fmt.Errorf("ca: store certificate %s: %w", l.ref, ErrRecord)
 	}

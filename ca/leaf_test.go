@@ -42,7 +42,13 @@ func TestIssueByProfile(t *testing.T) {
 		require.ElementsMatch(t, want, parse(t, c.DER).ExtKeyUsage, name)
 		require.NoError(t, issuance.VerifyChain(append([][]byte{c.DER}, c.Chain...), time.Now()))
 		require.Equal(t, r.AltNames.DNS, parse(t, c.DER).DNSNames)
-		again, err := a.RenewDevice(t.Context(), alpha, ca.RenewDevice{Peer: parse(t, c.DER), CSR: r.CSR})
+		_, err = a.RenewDevice(t.Context(), alpha, ca.RenewDevice{Peer: parse(t, c.DER), CSR: r.CSR})
+		if name == "SIGNATURE" {
+			require.ErrorIs(t, err, ca.ErrPeer, "not for TLS")
+		} else {
+			require.NoError(t, err)
+		}
+		again, err := a.RenewDevice(t.Context(), alpha, ca.RenewDevice{Peer: parse(t, c.DER), Signed: true, CSR: r.CSR})
 		require.NoError(t, err)
 		require.Equal(t, r.AltNames.DNS, parse(t, again.DER).DNSNames)
 		if name == "" {

@@ -21,9 +21,10 @@ const (
 
 	maxBatch      = 256 // certificates in one IssueBatch
 	batchWorkers  = 8
-	revokeBatch   = 500 // certificates in one transaction of RevokeIssued
-	renewPage     = 100 // signers in one look of RenewAll
-	reconcilePage = 50  // rows in one step of the reconciler
+	revokeBatch   = 500    // certificates in one transaction of RevokeIssued
+	maxSuccessors = 10_000 // renewals that are revoked together with a certificate
+	renewPage     = 100    // signers in one look of RenewAll
+	reconcilePage = 50     // rows in one step of the reconciler
 
 	maxAttempts = 20 // tries to renew before it counts as FAILED: about two hours
 	firstRetry  = time.Second

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,22 +18,27 @@ import (
 
 // RenewDevice asks for a new certificate by means of the old one.
 type RenewDevice struct {
-	// Peer is the certificate whose private key the caller has proven to hold, by
-	// TLS client authentication.
-	Peer  *x509.Certificate
-	CSR   []byte // PKCS#10 in DER: with the old key to renew, with another to rekey
-	Actor string // who asks, for the audit trail; "" = the reference of the old certificate
+	// Peer is the certificate whose private key the caller has proven to hold: by
+	// TLS client authentication, which it must be for, or else by what Signed says.
+	Peer   *x509.Certificate
+	Signed bool   // the proof is a signature for this very purpose, not TLS
+	CSR    []byte // PKCS#10 in DER: with the old key to renew, with another to rekey
+	Actor  string // who asks, for the audit trail; "" = the reference of the old certificate
 }
 
 // RenewDevice issues a certificate of the same profile, user, client and hosts as Peer,
 // by the tenant's present signer. Peer must be, byte for byte, a certificate that
 // the tenant's record has as ISSUED, by a signer that is not revoked or deleted,
 // and not be expired beyond Config.RenewGrace. It stays valid to its own end, so
-// that a device that never received the answer can ask again. Errors: ErrPeer,
-// and those of Issue.
+// that a device that never received the answer can ask again. When Peer is revoked
+// before the new one is stored, that is not handed out; after, it is revoked
+// with it. Errors: ErrPeer, and those of Issue.
 func (a *Authority) RenewDevice(ctx context.Context, t tenant.ID, r RenewDevice) (Certificate, error) {
 	if r.Peer == nil {
 		return Certificate{}, fmt.Errorf("ca: renew: %w: no certificate", ErrPeer)
+	}
+	if !r.Signed && !slices.Contains(r.Peer.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
+		return Certificate{}, fmt.Errorf("ca: renew: %w: it is not for TLS clients", ErrPeer)
 	}
 	old, err := a.entitled(ctx, t, r.Peer)
 	if err != nil {
@@ -95,6 +101,21 @@ func (a *Authority) entitled(ctx context.Context, t tenant.ID, peer *x509.Certif
 		return held{}, fmt.Errorf("ca: renew: %w: %w", ErrPeer, err)
 	}
 	return h, nil
+}
+
+// stillHeld refuses a renewal whose old certificate has ended since.
+func (a *Authority) stillHeld(ctx context.Context, l *leaf) error {
+	if l.replaces == "" {
+		return nil
+	}
+	var status string
+	if err := a.db.QueryRow(ctx, sqlCertificateStatus, l.tenant.String(), l.replaces).Scan(&status); err != nil {
+		return fmt.Errorf("ca: read certificate: %w", pg.Unavailable(err))
+	}
+	if status != "ISSUED" {
+		return fmt.Errorf("ca: renew: %w: it is %s", ErrPeer, status)
+	}
+	return nil
 }
 
 // verifyHeld walks from the certificate to the root. The signer's path is judged

@@ -2,8 +2,12 @@ package ca_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"math/big"
+	"math/rand/v2"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +17,7 @@ import (
 	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/ca/revocation"
 	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/hsm"
 )
 
 func TestRenewDevice(t *testing.T) {
@@ -69,9 +74,11 @@ func TestRenewDeviceRefuses(t *testing.T) {
 	require.NoError(t, err)
 	refused := func(name string, peer *x509.Certificate) {
 		t.Helper()
-		_, err := a.RenewDevice(ctx, alpha, ca.RenewDevice{Peer: peer, CSR: csr(t, softKey(t))})
-		require.ErrorIs(t, err, ca.ErrPeer, name)
-		require.Equal(t, fault.Forbidden, fault.KindOf(err), name)
+		for _, signed := range []bool{false, true} {
+			_, err := a.RenewDevice(ctx, alpha, ca.RenewDevice{Peer: peer, Signed: signed, CSR: csr(t, softKey(t))})
+			require.ErrorIs(t, err, ca.ErrPeer, name)
+			require.Equal(t, fault.Forbidden, fault.KindOf(err), name)
+		}
 	}
 	for name, peer := range map[string]*x509.Certificate{
 		"nobody": nil, "revoked": parse(t, revoked.DER), "other bytes": parse(t, forged), "huge serial": &huge,
@@ -99,4 +106,89 @@ func TestRenewDeviceRefuses(t *testing.T) {
 	refused("revoked signer", peer)
 	create(t, a)
 	refused("revoked signer, new one", peer)
+}
+
+// A certificate that is revoked while its renewal is under way yields none.
+func TestRenewDeviceRevokedMeanwhile(t *testing.T) {
+	t.Parallel()
+	b, a := bundle(t)
+	ctx := t.Context()
+	create(t, a)
+	revoke := func(c ca.Certificate) error {
+		return a.RevokeCertificate(ctx, alpha, ca.RevokeCertificate{Ref: c.Ref, Reason: revocation.KeyCompromise})
+	}
+	old := issue(t, a, ctx)
+	waiting := b.authority(t, nil)
+	waiting.Inject(&ca.Faults{Sign: func(context.Context, hsm.Ref) error { return revoke(old) }}, issuerRef)
+	_, err := waiting.RenewDevice(ctx, alpha, ca.RenewDevice{Peer: parse(t, old.DER), CSR: csr(t, softKey(t))})
+	require.ErrorIs(t, err, ca.ErrRecord)
+	b.settle(t, a)
+	require.Equal(t, 1, b.count(t, `select count(*) from ca_certificate c join ca_revocation v on v.serial = c.serial
+		where c.replaces = $1 and c.status = 'FAILED' and c.certificate is null`, old.Ref))
+
+	old = issue(t, a, ctx)
+	late := b.authority(t, func(c *ca.Config) {
+		c.DB = &brokenDB{Pool: b.db, fail: func(sql string) error {
+			if strings.HasPrefix(sql, "insert into ca_certificate") {
+				return revoke(old)
+			}
+			return nil
+		}}
+	})
+	_, err = late.RenewDevice(ctx, alpha, ca.RenewDevice{Peer: parse(t, old.DER), CSR: csr(t, softKey(t))})
+	require.ErrorIs(t, err, ca.ErrPeer)
+	require.Zero(t, b.count(t, `select count(*) from ca_certificate where replaces = $1`, old.Ref))
+}
+
+// Whoever has the key of a revoked certificate may have renewed it.
+func TestRevokeCertificateWithItsRenewals(t *testing.T) {
+	t.Parallel()
+	b, a := bundle(t)
+	a.SetRevokeBatch(2)
+	ctx := t.Context()
+	create(t, a)
+	renew := func(c ca.Certificate) ca.Certificate {
+		t.Helper()
+		next, err := a.RenewDevice(ctx, alpha, ca.RenewDevice{Peer: parse(t, c.DER), CSR: csr(t, softKey(t))})
+		require.NoError(t, err)
+		return next
+	}
+	first := issue(t, a, ctx)
+	stolen := renew(first)
+	other := renew(first)
+	one, two, three := renew(stolen), renew(stolen), renew(stolen)
+	create(t, a)
+	gone := []string{stolen.Ref, one.Ref, two.Ref, three.Ref, renew(one).Ref, renew(renew(three)).Ref}
+	require.NoError(t, a.RevokeCertificate(ctx, alpha, ca.RevokeCertificate{Ref: stolen.Ref, Reason: revocation.KeyCompromise, Actor: "op"}))
+	require.Equal(t, len(gone), b.count(t, `select count(*) from ca_certificate c join ca_revocation v on v.serial = c.serial
+		where c.cert_ref = any($1) and c.status = 'REVOKED' and v.reason = 1 and v.actor = 'op'`, gone))
+	require.Equal(t, len(gone)+1, b.count(t, `select count(*) from audit_event where action = 'certificate.revoke' and actor = 'op'`))
+	require.Equal(t, 2, b.count(t, `select count(*) from ca_certificate where cert_ref = any($1) and status = 'ISSUED'`, []string{first.Ref, other.Ref}))
+}
+
+// Renewing and revoking at once: nothing renewed stays good.
+func TestRevokeCertificateMeetsRenewal(t *testing.T) {
+	t.Parallel()
+	b, one := bundle(t)
+	two := b.authority(t, nil)
+	ctx := t.Context()
+	create(t, one)
+	for range 10 {
+		old := issue(t, one, ctx)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				next, err := two.RenewDevice(ctx, alpha, ca.RenewDevice{Peer: parse(t, old.DER), CSR: csr(t, softKey(t))})
+				if err == nil {
+					_, _ = two.RenewDevice(ctx, alpha, ca.RenewDevice{Peer: parse(t, next.DER), CSR: csr(t, softKey(t))})
+				}
+			})
+		}
+		wg.Go(func() {
+			time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
+			require.NoError(t, one.RevokeCertificate(ctx, alpha, ca.RevokeCertificate{Ref: old.Ref}))
+		})
+		wg.Wait()
+	}
+	require.Zero(t, b.count(t, `select count(*) from ca_certificate where status = 'ISSUED' and subject_signer_id is null`))
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -112,8 +113,9 @@ type RevokeCertificate struct {
 	Actor  string    // who asks, for the audit trail
 }
 
-// RevokeCertificate revokes an ISSUED certificate of the tenant. Its row keeps
-// the certificate. Errors: ErrNoCertificate, ErrCertificateState,
+// RevokeCertificate revokes an ISSUED certificate of the tenant, and with it, for
+// the same reason, those that RenewDevice gave for it: whoever has its key may
+// have asked for them. The rows keep the certificates. Errors: ErrNoCertificate, ErrCertificateState,
 // ErrSignerCertificate, ErrRequest, fault.ErrUnavailable.
 func (a *Authority) RevokeCertificate(ctx context.Context, t tenant.ID, r RevokeCertificate) error {
 	now := a.wallTime()
@@ -143,9 +145,38 @@ func (a *Authority) RevokeCertificate(ctx context.Context, t tenant.ID, r Revoke
 		case c.status != "ISSUED":
 			return ErrCertificateState
 		}
-		_, err = a.revokeTx(ctx, tx, t, []string{c.ref}, RevokeIssued{Reason: r.Reason, Since: r.Since, Actor: r.Actor})
-		return err
+		return a.revokeWithSuccessors(ctx, tx, t, c.ref, RevokeIssued{Reason: r.Reason, Since: r.Since, Actor: r.Actor})
 	})
+}
+
+// revokeWithSuccessors revokes a certificate, what was renewed by means of it,
+// what was renewed by means of that, and so on. Each is revoked before its
+// successors are looked for: whoever stores one meanwhile holds a lock on it.
+func (a *Authority) revokeWithSuccessors(ctx context.Context, tx pgx.Tx, t tenant.ID, ref string, r RevokeIssued) error {
+	room := maxSuccessors
+	for queue := []string{ref}; len(queue) > 0; {
+		refs := queue[:min(len(queue), a.revokeBatch)]
+		queue = queue[len(refs):]
+		if _, err := a.revokeTx(ctx, tx, t, refs, r); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, sqlSuccessors, t.String(), refs, room+1)
+		if err != nil {
+			return err
+		}
+		next, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		if len(next) > room {
+			a.log.LogAttrs(ctx, slog.LevelError, "ca: a certificate was renewed more often than is revoked with it, revoke the rest by themselves",
+				slog.String("tenant", t.String()), slog.String("certificate", ref), slog.Int("limit", maxSuccessors))
+			next = next[:room]
+		}
+		room -= len(next)
+		queue = append(queue, next...)
+	}
+	return nil
 }
 
 // revocable is what a tombstone needs of a certificate.

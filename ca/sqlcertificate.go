@@ -13,13 +13,16 @@ const (
   null, null, $7, $8, $9, $10, $11, $12, now() + $13::bigint * interval '1 millisecond', null, $2, 0, 0)`
 
 	// A leaf's. Nothing is written when the signer is no longer ACTIVE or has
-	// another certificate, which is how a node learns of a rotation elsewhere.
+	// another certificate, which is how a node learns of a rotation elsewhere; nor
+	// when the certificate that it renews has ended.
 	// The lock, which the foreign key takes anyway, makes a deletion wait for this
 	// statement, and this one for a deletion.
 	sqlLeafIntent = certificateInsert + `select $1::text, $2::text, $3::bytea, $4::text, $5::bytea, s.id, $6::bytea, 'REQUESTED',
   $7::text, $8::text, $9::bytea, $10::timestamptz, $11::timestamptz, $12::timestamptz, $13::text,
   $14::text, now() + $15::bigint * interval '1 millisecond', $16::text, null, 0, 0
 from ca_signer s where s.tenant_id = $1::text and s.id = $17::text and s.state = 'ACTIVE' and s.serial = $18::bytea
+  and ($16::text is null or exists (select from ca_certificate o
+    where o.tenant_id = $1::text and o.cert_ref = $16::text and o.status = 'ISSUED'))
 for key share`
 
 	certificateIssued = `update ca_certificate set status = 'ISSUED', certificate = $3, issued_at = $4,
@@ -28,9 +31,13 @@ where tenant_id = $1 and cert_ref = $2 and status = 'REQUESTED'`
 
 	sqlSignerCertificateIssued = certificateIssued
 
-	// A certificate whose signer was revoked meanwhile is not handed out.
+	// A certificate whose signer was revoked meanwhile is not handed out; nor one
+	// that renews a certificate which was. The lock on that one makes a revocation
+	// wait for this statement, and find what it stores, or the other way about.
 	leafIssued = certificateIssued + ` and exists (select from ca_signer s
-  where s.tenant_id = $1 and s.id = ca_certificate.signer_id and s.state in ('ACTIVE', 'RETIRED'))`
+  where s.tenant_id = $1 and s.id = ca_certificate.signer_id and s.state in ('ACTIVE', 'RETIRED'))
+  and (replaces is null or exists (select from ca_certificate o
+    where o.tenant_id = $1 and o.cert_ref = ca_certificate.replaces and o.status = 'ISSUED' for share))`
 
 	certificateFailed = `update ca_certificate set status = 'FAILED', failure = $3, lease_owner = null, lease_until = null
 where tenant_id = $1 and cert_ref = $2 and status = 'REQUESTED'`
@@ -63,6 +70,10 @@ returning ` + revocableColumns
 	sqlIssuedBySigner = `select cert_ref from ca_certificate
 where tenant_id = $1 and signer_id = $2 and cert_ref > $3 and status = 'ISSUED'
 order by cert_ref limit $4`
+
+	// What was renewed by means of these.
+	sqlSuccessors = `select cert_ref from ca_certificate
+where tenant_id = $1 and replaces = any($2::text[]) and status in ('ISSUED', 'REVOKED') limit $3`
 
 	// The certificates of a signer's own key.
 	sqlSignerCertificates = `select ` + revocableColumns + ` from ca_certificate c

@@ -49,7 +49,7 @@ func (s certificates) RenewCertificate(ctx context.Context, req *signetv1.RenewC
 		return nil, err
 	}
 	p := principal(ctx)
-	c, err := s.authority.RenewDevice(ctx, p.Tenant, ca.RenewDevice{Peer: old, CSR: req.GetCsr(), Actor: p.Name})
+	c, err := s.authority.RenewDevice(ctx, p.Tenant, ca.RenewDevice{Peer: old, Signed: req.GetProof() != nil, CSR: req.GetCsr(), Actor: p.Name})
 	if err != nil {
 		return nil, err
 	}
