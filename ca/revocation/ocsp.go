@@ -68,7 +68,7 @@ func (p *Publisher) OCSP(ctx context.Context, issuer KeyID, request []byte) (_ D
 		p.noteAsked(ctx, a, &stored, now)
 		return stored.doc, nil
 	}
-	fresh, err := p.first(ctx, a)
+	fresh, err := p.first(ctx, a, &stored)
 	status = fresh.status
 	return fresh.doc, err
 }
@@ -117,13 +117,17 @@ func (p *Publisher) noteAsked(ctx context.Context, id answerID, s *answer, now t
 
 // first signs a response while somebody waits: once for all who ask for the same
 // at the same time, and no longer than Wait for a turn at the HSM.
-func (p *Publisher) first(ctx context.Context, id answerID) (answer, error) {
+func (p *Publisher) first(ctx context.Context, id answerID, known *answer) (answer, error) {
 	key := string(id.issuer[:]) + string(id.serial[:]) + id.hash.name
+	if known.revoked != nil {
+		// Who has seen the tombstone must not get what those asked for who had not.
+		key += statusRevoked
+	}
 	result := p.flight.DoChan(key, func() (any, error) {
 		// Of all who wait, the first one's end must not be the others'.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.c.Wait+lingerTime)
 		defer cancel()
-		return p.answer(ctx, id)
+		return p.answer(ctx, id, known.revoked)
 	})
 	select {
 	case r := <-result:
@@ -136,22 +140,18 @@ func (p *Publisher) first(ctx context.Context, id answerID) (answer, error) {
 	}
 }
 
-// answer finds out what is true, has it signed, and stores it. That the verdict
-// may be overtaken by a revocation in between does no harm: readers look for the
-// tombstone, and a stored REVOKED is not replaced by GOOD.
-func (p *Publisher) answer(ctx context.Context, id answerID) (answer, error) {
+// answer finds out what is true beside the tombstone, has it signed, and stores
+// it. That the verdict may be overtaken by a revocation in between does no harm:
+// readers look for the tombstone, and a stored REVOKED is not replaced by GOOD.
+func (p *Publisher) answer(ctx context.Context, id answerID, t *tombstone) (answer, error) {
 	issuer, err := p.c.Authority.Issuer(ctx, id.issuer)
 	if err != nil {
 		return answer{}, err
 	}
 	v := verdict{issuer: &issuer, serial: id.serial, hash: id.hash, thisUpdate: p.c.Now().UTC().Truncate(time.Second)}
-	before, err := p.stored(ctx, id)
-	if err != nil {
-		return answer{}, err
-	}
 	out := answer{status: statusGood, asked: p.wallTime()}
 	var end time.Time
-	if t := before.revoked; t != nil {
+	if t != nil {
 		v.revoked, v.reason, v.revokedAt, end = true, t.reason, t.at, t.notAfter
 		clip(&v.revokedAt, v.thisUpdate)
 		out.status = statusRevoked
@@ -244,7 +244,11 @@ func (p *Publisher) refreshAnswers(ctx context.Context) (more bool, err error) {
 func (p *Publisher) refreshAnswer(ctx context.Context, id answerID) error {
 	ctx, cancel := context.WithTimeout(ctx, p.c.Wait+lingerTime)
 	defer cancel()
-	_, err := p.answer(ctx, id)
+	known, err := p.stored(ctx, id)
+	if err != nil {
+		return err
+	}
+	_, err = p.answer(ctx, id, known.revoked)
 	if errors.Is(err, ErrNoIssuer) || errors.Is(err, ErrUnknownCertificate) {
 		// Expired, or its CA signs no more: what is stored is the last one.
 		_, err = p.c.DB.Exec(ctx, sqlForgetAnswer, id.issuer[:], id.serial[:])

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
@@ -127,6 +128,69 @@ func TestOCSPUnknown(t *testing.T) {
 signet_ocsp_answers_total{status="malformed"} 4
 signet_ocsp_answers_total{status="unauthorized"} 5
 `), "signet_ocsp_answers_total"))
+}
+
+// Who guesses serials costs one statement here, and one at the authority.
+func TestAGuessCostsOneStatement(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	ca := b.authority.add(1)
+	db := &countingDB{DB: b.db}
+	p := b.publisher(t, func(c *revocation.Config) { c.DB = db })
+	random := newSerial(t)
+	guess := &x509.Certificate{SerialNumber: new(big.Int).SetBytes(random[:])}
+	_, err := p.OCSP(t.Context(), ca.issuer.KeyID(), ask(t, ca, guess, crypto.SHA1))
+	require.ErrorIs(t, err, revocation.ErrUnknownCertificate)
+	require.EqualValues(t, 1, db.rows.Load())
+	require.Equal(t, 1, b.authority.asked)
+}
+
+// countingDB counts the statements for one row.
+type countingDB struct {
+	revocation.DB
+	rows atomic.Int32
+}
+
+func (d *countingDB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	d.rows.Add(1)
+	return d.DB.QueryRow(ctx, sql, args...)
+}
+
+// A request that has seen the tombstone does not wait for the signature that was
+// asked for before there was one.
+func TestOCSPRevokedDoesNotJoinGood(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	ca := b.authority.add(1)
+	leaf := b.authority.leaf(ca)
+	p := b.publisher(t, nil)
+	status(t, p, ca, b.authority.leaf(ca)) // the responder's certificate is there
+	signing, release := make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
+	ca.responder.fail(func() error {
+		if first.CompareAndSwap(false, true) {
+			close(signing)
+			<-release
+		}
+		return nil
+	})
+	early := make(chan error, 1)
+	request := ask(t, ca, leaf, crypto.SHA1)
+	go func() {
+		_, err := p.OCSP(t.Context(), ca.issuer.KeyID(), request)
+		early <- err
+	}()
+	<-signing
+	b.revoke(t, ca, revocation.KeyCompromise, leaf)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	late, err := p.OCSP(ctx, ca.issuer.KeyID(), request)
+	close(release)
+	require.ErrorIs(t, <-early, revocation.ErrBusy)
+	require.NoError(t, err)
+	r, err := ocsp.ParseResponseForCert(late.DER, leaf, ca.issuer.Certificate)
+	require.NoError(t, err)
+	require.Equal(t, ocsp.Revoked, r.Status)
 }
 
 // Thousands who ask for the same at once cost one signature; those who ask for
