@@ -29,8 +29,9 @@ type RevokeSigner struct {
 // RevokeSigner revokes an ACTIVE or RETIRED signer with all its certificates
 // (CA-11). They are erased from use, the tombstones stay, in one transaction: as
 // soon as it is committed nobody issues by the signer, builds a path over it, or
-// renews it. What it issued loses its path with it; RevokeIssued revokes each of
-// those as well. Its key stays in the HSM as evidence and is not used again.
+// renews it. What it issued loses its path with it. Nobody signs its CRL any more,
+// so whoever wants each of those revoked as well calls RevokeIssued before. Its
+// key stays in the HSM as evidence and is not used again.
 // Errors: ErrNoSigner, ErrSignerRevoked, ErrRequest, fault.ErrUnavailable.
 func (a *Authority) RevokeSigner(ctx context.Context, t tenant.ID, r RevokeSigner) error {
 	now := a.wallTime()

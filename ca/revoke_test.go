@@ -157,7 +157,7 @@ func TestRevokeIssued(t *testing.T) {
 			if sql == "begin" {
 				begins++
 			}
-			if begins == 2 {
+			if begins == 3 { // after the lock and the first batch
 				return errCut
 			}
 			return nil
@@ -183,4 +183,69 @@ func TestRevokeIssued(t *testing.T) {
 	_, err = a.RevokeIssued(ctx, alpha, ca.RevokeIssued{Spec: old.ID, Reason: 7})
 	require.ErrorIs(t, err, ca.ErrRequest)
 	require.NoError(t, issuance.VerifyChain(append([][]byte{kept.DER}, kept.Chain...), time.Now()))
+}
+
+// A request that is in the HSM when its signer has been replaced, and one whose
+// reference is older than what was met already: neither is left.
+func TestRevokeIssuedMeetsRequests(t *testing.T) {
+	t.Parallel()
+	b, a := bundle(t)
+	a.SetRevokeBatch(2)
+	ctx := t.Context()
+	old := create(t, a)
+	for range 3 {
+		issue(t, a, ctx)
+	}
+	revoke := func() {
+		done, err := a.RevokeIssued(ctx, alpha, ca.RevokeIssued{Spec: old.ID, Reason: revocation.CACompromise, Actor: "op"})
+		require.NoError(t, err)
+		require.Equal(t, 3, done)
+	}
+	slow := b.authority(t, nil)
+	slow.Inject(&ca.Faults{Sign: func(context.Context, hsm.Ref) error {
+		create(t, a)
+		revoke()
+		return nil
+	}}, issuerRef)
+	_, err := slow.IssueDevice(ctx, alpha, order(t))
+	require.ErrorIs(t, err, ca.ErrRecord)
+	require.Zero(t, b.count(t, `select count(*) from ca_certificate where signer_id = $1 and status in ('ISSUED', 'REQUESTED')`, old.ID))
+	require.Equal(t, 1, b.count(t, `select count(*) from ca_certificate c join ca_revocation v on v.serial = c.serial
+		where c.signer_id = $1 and c.status = 'FAILED' and c.failure = 'REVOKED' and v.reason = 2 and v.actor = 'op'`, old.ID))
+	require.Equal(t, 1, b.count(t, `select count(*) from audit_event where action = 'certificate.issue' and outcome = 'revoked' and actor = 'op'`))
+
+	require.NoError(t, a.RevokeSigner(ctx, alpha, ca.RevokeSigner{Spec: old.ID}))
+	_, err = a.RevokeIssued(ctx, alpha, ca.RevokeIssued{Spec: old.ID})
+	require.ErrorIs(t, err, ca.ErrSignerRevoked)
+}
+
+// A node whose clock is slow commits a reference below those that were met.
+func TestRevokeIssuedMeetsSlowClocks(t *testing.T) {
+	t.Parallel()
+	b, a := bundle(t)
+	ctx := t.Context()
+	old := create(t, a)
+	slow := b.authority(t, func(c *ca.Config) { c.Now = func() time.Time { return time.Now().Add(-time.Minute) } })
+	for range 3 {
+		issue(t, a, ctx)
+	}
+	late := issue(t, slow, ctx)
+	create(t, a)
+	b.exec(t, `update ca_certificate set status = 'REVOKED', revoked_at = now(), revocation_reason = 0 where cert_ref = $1`, late.Ref)
+	begins := 0
+	c := b.authority(t, func(c *ca.Config) {
+		c.DB = &brokenDB{Pool: b.db, fail: func(sql string) error {
+			if sql == "begin" {
+				if begins++; begins == 4 { // the lock and two batches went before
+					b.exec(t, `update ca_certificate set status = 'ISSUED', revoked_at = null, revocation_reason = null where cert_ref = $1`, late.Ref)
+				}
+			}
+			return nil
+		}}
+	})
+	c.SetRevokeBatch(2)
+	done, err := c.RevokeIssued(ctx, alpha, ca.RevokeIssued{Spec: old.ID})
+	require.NoError(t, err)
+	require.Equal(t, 4, done)
+	require.Zero(t, b.count(t, `select count(*) from ca_certificate where signer_id = $1 and status = 'ISSUED'`, old.ID))
 }

@@ -67,8 +67,12 @@ where c.tenant_id = $1 and c.serial = $2 for update of c`
 where c.tenant_id = $1 and c.cert_ref = any($2::text[]) and c.status = 'ISSUED'
 returning ` + revocableColumns
 
-	sqlIssuedBySigner = `select cert_ref from ca_certificate
-where tenant_id = $1 and signer_id = $2 and cert_ref > $3 and status = 'ISSUED'
+	sqlCertificatesFail = `update ca_certificate c set status = 'FAILED', failure = $3, lease_owner = null, lease_until = null
+where c.tenant_id = $1 and c.cert_ref = any($2::text[]) and c.status = 'REQUESTED'
+returning ` + revocableColumns
+
+	sqlLiveBySigner = `select cert_ref from ca_certificate
+where tenant_id = $1 and signer_id = $2 and cert_ref > $3 and status in ('REQUESTED', 'ISSUED')
 order by cert_ref limit $4`
 
 	// What was renewed by means of these.
