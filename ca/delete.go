@@ -21,8 +21,8 @@ type DeleteSigner struct {
 	Actor string // who asks, for the audit trail
 }
 
-// DeleteSigner deletes a signer from which no certificate was ever requested,
-// and destroys its key (CA-08). That it is deleted is recorded first: from then on
+// DeleteSigner deletes a signer from which no certificate was ever requested, and
+// which signed no statement, and destroys its key (CA-08). That it is deleted is recorded first: from then on
 // nobody sees it or issues by it, and a key that could not be destroyed at once is
 // destroyed by the reconciler. Its own certificate goes onto the issuer's CRL,
 // for it may have been downloaded. Errors: ErrNoSigner, ErrSignerUsed,

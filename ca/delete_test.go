@@ -74,6 +74,23 @@ func TestCA08RefusesAUsedSigner(t *testing.T) {
 	require.Zero(t, b.count(t, `select count(*) from ca_revocation`))
 }
 
+// Apps hold a configuration that names the signer: that counts as issued.
+func TestCA08RefusesASignerOfStatements(t *testing.T) {
+	t.Parallel()
+	b, a := bundle(t)
+	ctx := t.Context()
+	s := create(t, a)
+	broken := b.authority(t, func(c *ca.Config) { c.DB = &brokenDB{Pool: b.db, fail: failOn("audit_event")} })
+	_, err := broken.SignWithCurrent(ctx, alpha, statement())
+	require.ErrorIs(t, err, fault.ErrUnavailable)
+	require.Zero(t, b.count(t, `select count(*) from ca_signer where stated_at is not null`), "it was not handed out")
+	_, err = a.SignWithCurrent(ctx, alpha, statement())
+	require.NoError(t, err)
+	create(t, a)
+	require.ErrorIs(t, a.DeleteSigner(ctx, alpha, ca.DeleteSigner{Spec: s.ID}), ca.ErrSignerUsed)
+	require.NoError(t, a.DeleteSigner(ctx, alpha, ca.DeleteSigner{Spec: ca.Current}))
+}
+
 // Deleting and issuing at once: either the certificate was asked for first, and
 // the signer stays, or there is none.
 func TestCA08DeleteMeetsIssuing(t *testing.T) {

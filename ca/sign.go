@@ -38,9 +38,10 @@ const maxClaims = 1 << 20 // bytes
 var statementActions = map[StatementType]string{SDKConfig: "sdkconfig.sign"}
 
 // The event is stored while the signer is ACTIVE with the certificate that is in
-// the statement, or not at all.
+// the statement, or not at all. stated_at keeps it from being deleted; the lock
+// makes a deletion wait for this statement, and this one for a deletion.
 var sqlStatementSigned = `with signer as (
-  select id from ca_signer where tenant_id = $1 and id = $2 and state = 'ACTIVE' and serial = $3) ` + audit.After("signer", 4)
+  update ca_signer set stated_at = $4 where tenant_id = $1 and id = $2 and state = 'ACTIVE' and serial = $3 returning id) ` + audit.After("signer", 5)
 
 // Statement is what a tenant's ACTIVE signer signs beside certificates.
 type Statement struct {
@@ -115,13 +116,14 @@ func (a *Authority) recordStatement(ctx context.Context, l *line, s Statement, j
 	sum := sha256.Sum256([]byte(jws))
 	detail := map[string]any{"alg": alg, "sha256": hex.EncodeToString(sum[:])}
 	maps.Copy(detail, s.Detail)
+	now := a.wallTime()
 	event, err := a.audit.Args(audit.Event{
-		Tenant: l.tenant, At: a.wallTime(), Action: statementActions[s.Type], Actor: s.Actor, Subject: l.id, Outcome: "ok", Detail: detail,
+		Tenant: l.tenant, At: now, Action: statementActions[s.Type], Actor: s.Actor, Subject: l.id, Outcome: "ok", Detail: detail,
 	})
 	if err != nil {
 		return false, fmt.Errorf("ca: %w: %w", ErrRecord, err)
 	}
-	tag, err := a.db.Exec(ctx, sqlStatementSigned, append([]any{l.tenant.String(), l.id, l.serial}, event...)...)
+	tag, err := a.db.Exec(ctx, sqlStatementSigned, append([]any{l.tenant.String(), l.id, l.serial, now}, event...)...)
 	if err != nil {
 		return false, fmt.Errorf("ca: record statement: %w", pg.Unavailable(err))
 	}

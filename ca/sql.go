@@ -50,8 +50,10 @@ where tenant_id = $1 and id = $2 and state in ('FAILED', 'DELETED') and key_dest
 	sqlSignerLock = `select state from ca_signer
 where tenant_id = $1 and id = $2 and ` + visible + ` for update`
 
-	// Refused and failed requests count: what was asked of it is what it is for.
-	sqlSignerUsed = `select exists (select from ca_certificate where tenant_id = $1 and signer_id = $2)`
+	// Refused and failed requests count: what was asked of it is what it is for. So
+	// do statements that were handed out.
+	sqlSignerUsed = `select exists (select from ca_certificate where tenant_id = $1 and signer_id = $2)
+or exists (select from ca_signer where tenant_id = $1 and id = $2 and stated_at is not null)`
 
 	sqlSignerDelete = `update ca_signer set state = 'DELETED', certificate = null, updated_at = $3,
   lease_owner = $4, lease_until = now() + $5::bigint * interval '1 millisecond'
