@@ -11,6 +11,8 @@ import (
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/ca/revocation"
+	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/internal/sweep"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -179,35 +181,52 @@ func (a *Authority) judgeRenewals(ctx context.Context) (int, error) {
 }
 
 // renewDue carries out the attempts whose time has come. Whoever sets the owner
-// begins; nobody else does.
+// begins; nobody else does. One that an outage stops ends the pass, so that the
+// next, and with it the judging, is not late by the time that each of them waits.
 func (a *Authority) renewDue(ctx context.Context) (int, error) {
 	return a.each(ctx, sqlRenewalsDue, func(ctx context.Context, q *renewal) error {
 		ctx, cancel := a.begin(ctx)
 		defer cancel()
 		tag, err := a.db.Exec(ctx, sqlRenewalTake, q.tenant.String(), q.ref, a.node, a.lease.Milliseconds())
 		if err != nil || tag.RowsAffected() == 0 {
-			return err
+			return pg.Unavailable(err)
 		}
-		_, _ = a.try(ctx, q) // logged, counted, and recorded in the row
+		// Its outcome is logged, counted, and recorded in the row.
+		if done, err := a.try(ctx, q); !done && (err == nil || fault.KindOf(err) == fault.Unavailable) {
+			return errOutage
+		}
 		return nil
 	})
 }
 
+// errOutage ends a pass and is no error of it.
+var errOutage = errors.New("ca: the others would fare no better")
+
+// each works at the renewals that a statement finds, until an outage, and returns
+// at how many it did.
 func (a *Authority) each(ctx context.Context, sql string, do func(context.Context, *renewal) error) (int, error) {
 	rows, err := a.db.Query(ctx, sql, reconcilePage)
 	if err != nil {
-		return 0, err
+		return 0, pg.Unavailable(err)
 	}
 	list, err := pgx.CollectRows(rows, scanRenewal)
 	if err != nil {
-		return 0, err
+		return 0, pg.Unavailable(err)
 	}
+	var errs []error
 	for i := range list {
-		if e := do(ctx, &list[i]); e != nil {
-			err = errors.Join(err, fmt.Errorf("signer %s: %w", list[i].signer, e))
+		err := do(ctx, &list[i])
+		if errors.Is(err, errOutage) {
+			return i + 1, errors.Join(errs...)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("signer %s: %w", list[i].signer, err))
+			if fault.KindOf(err) == fault.Unavailable {
+				return i + 1, errors.Join(errs...)
+			}
 		}
 	}
-	return len(list), err
+	return len(list), errors.Join(errs...)
 }
 
 func scanRenewal(row pgx.CollectableRow) (q renewal, err error) {

@@ -117,6 +117,45 @@ func TestReconcileMeetsTheUndead(t *testing.T) {
 	require.Positive(t, b.count(t, `select count(*) from ca_revocation`))
 }
 
+// An HSM that does not answer costs one renewal its time, not each of them: the
+// others are left as they are, and are done when it is back.
+func TestReconcileStopsAtAnOutage(t *testing.T) {
+	t.Parallel()
+	b, a := bundle(t)
+	ctx := t.Context()
+	const n = 4
+	var calls atomic.Int32
+	hanging := b.authority(t, func(c *ca.Config) { c.Lease = time.Second })
+	hanging.Inject(&ca.Faults{Sign: func(ctx context.Context, r hsm.Ref) error {
+		if r.Role != hsm.RoleIssuer {
+			return nil
+		}
+		calls.Add(1)
+		<-ctx.Done()
+		return fault.ErrUnavailable
+	}}, issuerRef)
+	out := b.authority(t, nil)
+	out.Inject(&ca.Faults{Sign: func(_ context.Context, r hsm.Ref) error {
+		if r.Role == hsm.RoleIssuer {
+			return fault.ErrUnavailable
+		}
+		return nil
+	}}, issuerRef)
+	for range n {
+		s := create(t, a)
+		_, err := out.RenewSigner(ctx, alpha, ca.RenewSigner{Spec: s.ID})
+		require.NoError(t, err)
+	}
+	b.expire(t)
+	_, err := hanging.Reconcile(ctx)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, calls.Load())
+	require.Equal(t, n-1, b.count(t, `select count(*) from ca_certificate where status = 'REQUESTED' and attempt = 1`))
+	require.Equal(t, 1, b.count(t, `select count(*) from ca_certificate where status = 'REQUESTED' and attempt = 2`))
+	b.settle(t, a)
+	require.Equal(t, n, b.count(t, `select count(*) from ca_certificate where sequence > 0 and status = 'ISSUED'`))
+}
+
 func TestRotationByAge(t *testing.T) {
 	t.Parallel()
 	b, _ := bundle(t)
