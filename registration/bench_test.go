@@ -37,8 +37,8 @@ func BenchmarkVerify(b *testing.B) {
 		for _, way := range []struct {
 			name   string
 			verify func(context.Context, tenant.ID, registration.VerifyRequest) (registration.Verdict, error)
-		}{{"cas", w.node.Verify}, {"naive", (&naive{w, w.keyring(w.db)}).verify}} {
-			for _, callers := range []int{1, 32} {
+		}{{"together", w.node.Verify}, {"naive", (&naive{w, w.keyring(w.db)}).verify}} {
+			for _, callers := range []int{1, 32, 256} {
 				b.Run(fmt.Sprintf("%s/%s/callers=%d", storage.name, way.name, callers), func(b *testing.B) {
 					phones := make([]*device, callers) // a registration of its own for each
 					for i := range phones {
