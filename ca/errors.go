@@ -9,7 +9,7 @@ var (
 	// for one failed and the caller did not say to ignore that.
 	ErrNotIssued = fault.New(fault.Conflict, "SIGNER_NOT_ISSUED", "the signer has no issued certificate")
 	// ErrSignerUsed: something was issued or stated by the signer, or asked of it.
-	ErrSignerUsed = fault.New(fault.Conflict, "SIGNER_USED", "certificates were requested from the signer, it can only be replaced or revoked")
+	ErrSignerUsed = fault.New(fault.Conflict, "SIGNER_USED", "certificates or configurations were requested from the signer, it can only be replaced or revoked")
 	// ErrSignerRevoked: nothing leads back from REVOKED.
 	ErrSignerRevoked = fault.New(fault.Conflict, "SIGNER_REVOKED", "the signer is revoked")
 	// ErrQueued: one request for a certificate at a time.
