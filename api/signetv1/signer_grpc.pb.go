@@ -77,8 +77,9 @@ type SignerServiceClient interface {
 	// It stops in time for the call's deadline; see complete.
 	RenewAllSigners(ctx context.Context, in *RenewAllSignersRequest, opts ...grpc.CallOption) (*RenewAllSignersResponse, error)
 	// RevokeSigner ends the signer and erases its certificates from use, for ever.
-	// What it issued loses its path; RevokeIssuedCertificates revokes that as well.
-	// Needs admin-write. NOT_FOUND; FAILED_PRECONDITION when it is REVOKED.
+	// What it issued loses its path, and no CRL of its own tells of that any more:
+	// where verifiers do not look at the signer, call RevokeIssuedCertificates
+	// first; afterwards it is refused. Needs admin-write. NOT_FOUND; FAILED_PRECONDITION when it is REVOKED.
 	RevokeSigner(ctx context.Context, in *RevokeSignerRequest, opts ...grpc.CallOption) (*RevokeSignerResponse, error)
 	// RevokeIssuedCertificates revokes all that the signer has issued. It stops in
 	// time for the call's deadline; see complete. It does not keep the signer from
@@ -240,8 +241,9 @@ type SignerServiceServer interface {
 	// It stops in time for the call's deadline; see complete.
 	RenewAllSigners(context.Context, *RenewAllSignersRequest) (*RenewAllSignersResponse, error)
 	// RevokeSigner ends the signer and erases its certificates from use, for ever.
-	// What it issued loses its path; RevokeIssuedCertificates revokes that as well.
-	// Needs admin-write. NOT_FOUND; FAILED_PRECONDITION when it is REVOKED.
+	// What it issued loses its path, and no CRL of its own tells of that any more:
+	// where verifiers do not look at the signer, call RevokeIssuedCertificates
+	// first; afterwards it is refused. Needs admin-write. NOT_FOUND; FAILED_PRECONDITION when it is REVOKED.
 	RevokeSigner(context.Context, *RevokeSignerRequest) (*RevokeSignerResponse, error)
 	// RevokeIssuedCertificates revokes all that the signer has issued. It stops in
 	// time for the call's deadline; see complete. It does not keep the signer from
