@@ -25,6 +25,7 @@ import (
 	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/internal/testtool"
 )
 
 func TestIssueDevice(t *testing.T) {
@@ -247,13 +248,9 @@ signet_ca_certificates_total{outcome="ok",profile="SIGNER"} 1
 
 func TestOpenSSLAcceptsTheIssuedChain(t *testing.T) {
 	t.Parallel()
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		require.Empty(t, os.Getenv("CI"), "openssl is needed in CI: apt install openssl")
-		t.Skip("SKIP: openssl is not installed (apt install openssl)")
-	}
+	openssl := testtool.OpenSSL(t)
 	_, a := bundle(t)
-	_, err = a.CreateSigner(t.Context(), alpha, ca.CreateSigner{})
+	_, err := a.CreateSigner(t.Context(), alpha, ca.CreateSigner{})
 	require.NoError(t, err)
 	c := issue(t, a, t.Context())
 	dir := t.TempDir()

@@ -16,6 +16,7 @@ import (
 	"github.com/signet-hsm/signet/ca"
 	"github.com/signet-hsm/signet/ca/revocation"
 	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/internal/testtool"
 )
 
 var nextIssuer = hsm.Ref{Tenant: "_system", Role: hsm.RoleIssuer, Name: "issuer", Generation: 1}
@@ -95,11 +96,7 @@ func openSSLAgrees(t *testing.T, p *revocation.Publisher, issuer [][]byte, want 
 	d, err := p.CRL(t.Context(), keyID(t, issuer[0]), 0)
 	require.NoError(t, err)
 	t.Run("openssl", func(t *testing.T) {
-		openssl, err := exec.LookPath("openssl")
-		if err != nil {
-			require.Empty(t, os.Getenv("CI"), "openssl is needed in CI: apt install openssl")
-			t.Skip("SKIP: openssl is not installed (apt install openssl)")
-		}
+		openssl := testtool.OpenSSL(t)
 		dir := t.TempDir()
 		write := func(name, kind string, der []byte) string {
 			path := filepath.Join(dir, name)

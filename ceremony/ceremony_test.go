@@ -23,6 +23,7 @@ import (
 	"github.com/signet-hsm/signet/ceremony"
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/internal/testtool"
 	"github.com/signet-hsm/signet/softhsm/softhsmtest"
 )
 
@@ -188,13 +189,9 @@ func TestEveryAlgorithm(t *testing.T) {
 
 func TestOpenSSLAcceptsTheCeremony(t *testing.T) {
 	t.Parallel()
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		require.Empty(t, os.Getenv("CI"), "openssl is needed in CI: apt install openssl")
-		t.Skip("SKIP: openssl is not installed (apt install openssl)")
-	}
+	openssl := testtool.OpenSSL(t)
 	out := filepath.Join(t.TempDir(), "ca")
-	_, err = ceremony.Run(t.Context(), softhsmtest.New(t), parse(t, planText), out)
+	_, err := ceremony.Run(t.Context(), softhsmtest.New(t), parse(t, planText), out)
 	require.NoError(t, err)
 	text, err := exec.CommandContext(t.Context(), openssl, "verify", "-x509_strict", "-CAfile",
 		filepath.Join(out, ceremony.RootFile), filepath.Join(out, ceremony.ChainFile)).CombinedOutput()

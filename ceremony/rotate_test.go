@@ -24,6 +24,7 @@ import (
 	"github.com/signet-hsm/signet/ca/lint"
 	"github.com/signet-hsm/signet/ceremony"
 	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/internal/testtool"
 	"github.com/signet-hsm/signet/softhsm/softhsmtest"
 )
 
@@ -247,11 +248,7 @@ type openSSL struct {
 
 func newOpenSSL(t *testing.T) *openSSL {
 	t.Helper()
-	path, err := exec.LookPath("openssl")
-	if err != nil {
-		require.Empty(t, os.Getenv("CI"), "openssl is needed in CI: apt install openssl")
-		t.Skip("SKIP: openssl is not installed (apt install openssl)")
-	}
+	path := testtool.OpenSSL(t)
 	return &openSSL{t: t, path: path, dir: t.TempDir()}
 }
 

@@ -30,6 +30,7 @@ import (
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/internal/pg/pgtest"
+	"github.com/signet-hsm/signet/internal/testtool"
 	"github.com/signet-hsm/signet/softhsm/softhsmtest"
 )
 
@@ -201,17 +202,6 @@ func (w *tower) write(t *testing.T) {
 
 func (w *tower) file(name string) string { return filepath.Join(w.dir, name) }
 
-// tool finds a program. In CI none may be missing.
-func tool(t *testing.T, name, packages string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		require.Empty(t, os.Getenv("CI"), "%s is needed in CI: apt-get install %s", name, packages)
-		t.Skipf("SKIP: %s is not installed (apt-get install %s)", name, packages)
-	}
-	return path
-}
-
 // run returns all output of a program, and whether it was content.
 func (w *tower) run(t *testing.T, program string, args ...string) (string, bool) {
 	t.Helper()
@@ -231,7 +221,7 @@ func (w *tower) agrees(t *testing.T, accept bool, words, program string, args ..
 
 func TestOpenSSLAgrees(t *testing.T) {
 	t.Parallel()
-	openssl := tool(t, "openssl", "openssl")
+	openssl := testtool.Find(t, "openssl", "openssl")
 	for name, shards := range map[string]int{"one CRL": 1, "sharded": 8} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -270,7 +260,7 @@ func TestOpenSSLAgrees(t *testing.T) {
 
 func TestGnuTLSAgrees(t *testing.T) {
 	t.Parallel()
-	certtool, ocsptool := tool(t, "certtool", "gnutls-bin"), tool(t, "ocsptool", "gnutls-bin")
+	certtool, ocsptool := testtool.Find(t, "certtool", "gnutls-bin"), testtool.Find(t, "ocsptool", "gnutls-bin")
 	w := newTower(t, 1)
 	verify := func(chain string, crls ...string) []string {
 		args := []string{"--verify", "--load-ca-certificate", "root.pem", "--infile", chain}
@@ -299,7 +289,7 @@ func TestGnuTLSAgrees(t *testing.T) {
 
 func TestNSSAgrees(t *testing.T) {
 	t.Parallel()
-	certutil, crlutil, vfychain := tool(t, "certutil", "libnss3-tools"), tool(t, "crlutil", "libnss3-tools"), tool(t, "vfychain", "libnss3-tools")
+	certutil, crlutil, vfychain := testtool.Find(t, "certutil", "libnss3-tools"), testtool.Find(t, "crlutil", "libnss3-tools"), testtool.Find(t, "vfychain", "libnss3-tools")
 	w := newTower(t, 1)
 	run := func(program string, args ...string) {
 		out, ok := w.run(t, program, args...)
@@ -349,7 +339,7 @@ func TestNSSAgrees(t *testing.T) {
 
 func TestJavaAgrees(t *testing.T) {
 	t.Parallel()
-	java := tool(t, "java", "default-jdk-headless")
+	java := testtool.Find(t, "java", "default-jdk-headless")
 	w, sharded := newTower(t, 1), newTower(t, 8)
 	source, err := filepath.Abs("testdata/Pkix.java")
 	require.NoError(t, err)
@@ -389,7 +379,7 @@ func TestJavaAgrees(t *testing.T) {
 	require.True(t, ok, out)
 	require.Equal(t, want, strings.Split(strings.TrimSpace(out), "\n"))
 
-	keytool := tool(t, "keytool", "default-jdk-headless")
+	keytool := testtool.Find(t, "keytool", "default-jdk-headless")
 	w.agrees(t, true, "", keytool, "-importcert", "-noprompt", "-alias", "signer", "-file", "signer.der", "-keystore", "cas.p12", "-storepass", "changeit")
 	print := []string{"-printcrl", "-keystore", "cas.p12", "-storepass", "changeit", "-file"}
 	w.agrees(t, true, "verified by signer in keystore", keytool, append(print, "signer.crl")...)

@@ -13,17 +13,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/internal/testtool"
 )
 
 // A second implementation must agree with ours about what is a valid chain, and
 // about what is not.
 func TestOpenSSLAgrees(t *testing.T) {
 	t.Parallel()
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		require.Empty(t, os.Getenv("CI"), "openssl is needed in CI: apt install openssl")
-		t.Skip("SKIP: openssl is not installed (apt install openssl)")
-	}
+	openssl := testtool.OpenSSL(t)
 	for name, key := range map[string]crypto.Signer{
 		"P-256": ecKey(t, elliptic.P256()), "P-384": ecKey(t, elliptic.P384()), "RSA-3072": rsaKey(t, 3072), "Ed25519": edKey(t),
 	} {
@@ -65,11 +62,7 @@ func TestOpenSSLAgrees(t *testing.T) {
 // purpose they are for and no other.
 func TestOpenSSLAgreesOnPurposes(t *testing.T) {
 	t.Parallel()
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		require.Empty(t, os.Getenv("CI"), "openssl is needed in CI: apt install openssl")
-		t.Skip("SKIP: openssl is not installed (apt install openssl)")
-	}
+	openssl := testtool.OpenSSL(t)
 	w := ecTower(t)
 	dir := t.TempDir()
 	write := func(file string, certs ...[]byte) string {

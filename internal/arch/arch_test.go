@@ -28,6 +28,7 @@ var layers = map[string]int{
 	"schema":             10,
 	"internal/secret":    20,
 	"internal/testvec":   20,
+	"internal/testtool":  20,
 	"internal/sweep":     20,
 	"internal/obs":       21,
 	"internal/conf":      21,
