@@ -37,10 +37,12 @@ where tenant_id = $1 and user_id = $2 and state = 'PENDING' order by created_at,
 where state = 'PENDING' and expires_at <= $1
 order by expires_at limit $2 for update skip locked`
 
-	// Of all tenants, as the sweep is.
-	sqlPurge = `delete from operation where (tenant_id, id) in (
+	// Of all tenants, as the sweep is. Materialized, since a plan that ran the
+	// selection anew for each row would skip what it has locked and pass the limit.
+	sqlPurge = `with old as materialized (
     select tenant_id, id from operation where finished_at < $1
-    order by finished_at limit $2 for update skip locked)`
+    order by finished_at limit $2 for update skip locked)
+delete from operation where (tenant_id, id) in (select tenant_id, id from old)`
 
 	// An offline check begins. No event: nothing was decided yet.
 	sqlAttempt = `update operation set attempt = $4, revision = revision + 1

@@ -72,11 +72,14 @@ where ca_ocsp.this_update <= excluded.this_update and (ca_ocsp.status = 'GOOD' o
 	sqlAsked = `update ca_ocsp set asked_at = $4
 where issuer_key_id = $1 and serial = $2 and certid_hash = $3 and asked_at < $4`
 
-	sqlClaimAnswers = `update ca_ocsp set claimed_until = $2
-where (issuer_key_id, serial, certid_hash) in (
+	// Materialized, since a plan that ran the selection anew for each row would skip
+	// what it has locked and pass the limit.
+	sqlClaimAnswers = `with due as materialized (
   select issuer_key_id, serial, certid_hash from ca_ocsp
   where refresh_at <= $1 and asked_at > $3 and (claimed_until is null or claimed_until <= $1)
   order by refresh_at limit $4 for update skip locked)
+update ca_ocsp set claimed_until = $2
+where (issuer_key_id, serial, certid_hash) in (select issuer_key_id, serial, certid_hash from due)
 returning issuer_key_id, serial, certid_hash`
 
 	// What nobody asked for since it was signed is signed again when somebody does.
