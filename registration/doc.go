@@ -23,6 +23,13 @@
 // connection dies while the statement is under way its outcome is unknown: the
 // device signs again, with its next counter, which the look-ahead finds.
 //
+// Verdicts. What a verification reads of an ACTIVE registration is kept in memory
+// and never told to other nodes: a verdict made from an old row loses its swap, is
+// not answered, and is made again from the database. Verdicts that come while a
+// commit is under way share the next one (internal/group), each with its own swap,
+// event and answer; a row that another transaction holds is left out of it and
+// waited for by its own callers only.
+//
 // Verify, and VerifyOffline for what a person typed, are one judgement. The counter only moves up. State is checked before the application
 // key: a wrong key can not touch a registration that is not ACTIVE. Wrong
 // signatures count towards max_failed_attempts, whatever the factors, and the
