@@ -136,7 +136,7 @@ func (c *Config) Validate() error {
 		return bad("signers must be an hour old before they are rotated")
 	case c.RenewGrace < 0 || c.RenewGrace > maxRenewGrace:
 		return bad("the grace after a certificate's end must be at most " + maxRenewGrace.String())
-	case c.PKI != "" && !validBase(c.PKI):
+	case c.PKI != "" && !revocation.ValidBase(c.PKI):
 		return bad("the PKI address must be an http URL without a slash, a query or a fragment at its end")
 	case c.SignerName != "" && !validText(c.SignerName, maxName-11): // "-2147483647"
 		return bad("the default signer name is too long or not printable")

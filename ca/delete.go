@@ -70,7 +70,7 @@ func (a *Authority) deleteTx(ctx context.Context, tx pgx.Tx, s *Signer, actor st
 	if err != nil {
 		return err
 	}
-	serials, err := a.endCertificates(ctx, tx, s, revocation.CessationOfOperation, actor)
+	serials, err := a.endCertificates(ctx, tx, s, RevokeSigner{Reason: revocation.CessationOfOperation, Actor: actor}, now)
 	if err != nil {
 		return err
 	}

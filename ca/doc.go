@@ -65,9 +65,9 @@
 // not be told from one that does not exist. RenewAll, Run and Unrecorded are the
 // operator's and see all tenants.
 //
-// Owns: tables ca_signer and ca_certificate; HSM keys of role signer. Uses, but
-// does not own, the issuer key. Starts no goroutine that outlives a call; safe for
-// concurrent use.
+// Owns: tables ca_signer and ca_certificate; HSM keys of roles signer and ocsp.
+// Uses, but does not own, the issuer key. Starts no goroutine that outlives a call;
+// safe for concurrent use.
 //
 // Source: seed 001 "Certificate Authority"; inventory rows CA-05..CA-13, machines
 // SM-01 and SM-02.

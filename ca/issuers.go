@@ -322,12 +322,9 @@ func (s *Issuers) key(ctx context.Context, c *certifier) (crypto.Signer, error) 
 	if c.key != nil {
 		return bound{ctx, c.key}, nil
 	}
-	k, err := s.a.keys.signer(ctx, signerRef(c.tenant, c.generation))
+	k, err := s.a.signerKey(ctx, c.tenant, c.generation, c.authority)
 	if err != nil {
-		return nil, unusable("signer key", err)
-	}
-	if !c.authority.Owns(k.Public()) {
-		return nil, fmt.Errorf("ca: %w: the HSM's key is not the certificate's", ErrKey)
+		return nil, fmt.Errorf("ca: %w", err)
 	}
 	return bound{ctx, k}, nil
 }

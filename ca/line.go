@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -197,12 +195,4 @@ func (a *Authority) locations(issuer *issuance.Authority, serial issuance.Serial
 		OCSP:   []string{revocation.OCSPURL(a.pki, id)},
 		Issuer: []string{revocation.IssuerURL(a.pki, id)},
 	}
-}
-
-// validBase accepts an address that others can be appended to. The engine checks
-// the results.
-func validBase(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && u.Scheme == "http" && u.Host != "" && u.User == nil && u.RawQuery == "" && !u.ForceQuery &&
-		u.Fragment == "" && !strings.HasSuffix(s, "/") && !strings.HasSuffix(s, "#")
 }

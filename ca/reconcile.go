@@ -68,11 +68,10 @@ func (a *Authority) judgeLeaves(ctx context.Context) (n int, err error) {
 			return err
 		}
 		events := &pgx.Batch{}
+		tombstones := make([]revocation.Record, 0, len(list))
 		for i := range list {
 			c := &list[i]
-			if err := revocation.RecordTx(ctx, tx, c.record(c.tenant, revocation.Unspecified, now, now, c.actor)); err != nil {
-				return err
-			}
+			tombstones = append(tombstones, c.record(c.tenant, revocation.Unspecified, now, now, c.actor))
 			if err := a.audit.Queue(events, audit.Event{
 				Tenant: c.tenant, At: now, Action: "certificate.issue", Actor: c.actor, Subject: c.ref, UserID: c.user,
 				Outcome: strings.ToLower(abandoned),
@@ -82,6 +81,9 @@ func (a *Authority) judgeLeaves(ctx context.Context) (n int, err error) {
 			}
 		}
 		n = len(list)
+		if err := revocation.RecordTx(ctx, tx, tombstones...); err != nil {
+			return err
+		}
 		return tx.SendBatch(ctx, events).Close()
 	})
 	return n, err
@@ -151,13 +153,15 @@ func (a *Authority) judgeCreation(ctx context.Context, tx pgx.Tx, s *Signer) err
 		return err
 	}
 	now := a.wallTime()
+	tombstones := make([]revocation.Record, 0, len(certs))
 	for i := range certs {
 		if _, err := tx.Exec(ctx, sqlCertificateFailed, s.Tenant.String(), certs[i].ref, abandoned); err != nil {
 			return err
 		}
-		if err := revocation.RecordTx(ctx, tx, certs[i].record(s.Tenant, revocation.Unspecified, now, now, reconciler)); err != nil {
-			return err
-		}
+		tombstones = append(tombstones, certs[i].record(s.Tenant, revocation.Unspecified, now, now, reconciler))
+	}
+	if err := revocation.RecordTx(ctx, tx, tombstones...); err != nil {
+		return err
 	}
 	return a.audit.RecordTx(ctx, tx, audit.Event{
 		Tenant: s.Tenant, At: now, Action: "signer.create", Actor: reconciler, Subject: s.ID, Outcome: strings.ToLower(abandoned),

@@ -53,7 +53,7 @@ func (a *Authority) RevokeSigner(ctx context.Context, t tenant.ID, r RevokeSigne
 		if err != nil {
 			return err
 		}
-		serials, err := a.endCertificatesAt(ctx, tx, &s, r, now)
+		serials, err := a.endCertificates(ctx, tx, &s, r, now)
 		if err != nil {
 			return err
 		}
@@ -68,14 +68,10 @@ func (a *Authority) RevokeSigner(ctx context.Context, t tenant.ID, r RevokeSigne
 	return err
 }
 
-func (a *Authority) endCertificates(ctx context.Context, tx pgx.Tx, s *Signer, reason revocation.Reason, actor string) ([]string, error) {
-	return a.endCertificatesAt(ctx, tx, s, RevokeSigner{Reason: reason, Actor: actor}, a.wallTime())
-}
-
-// endCertificatesAt ends everything certified for a signer's key: ISSUED rows
+// endCertificates ends everything certified for a signer's key: ISSUED rows
 // become REVOKED and lose the certificate; REQUESTED ones become FAILED, and get
 // a tombstone as well if somebody may be signing.
-func (a *Authority) endCertificatesAt(ctx context.Context, tx pgx.Tx, s *Signer, r RevokeSigner, now time.Time) (serials []string, err error) {
+func (a *Authority) endCertificates(ctx context.Context, tx pgx.Tx, s *Signer, r RevokeSigner, now time.Time) (serials []string, err error) {
 	rows, err := tx.Query(ctx, sqlSignerCertificates, s.Tenant.String(), s.ID)
 	if err != nil {
 		return nil, err
@@ -84,6 +80,7 @@ func (a *Authority) endCertificatesAt(ctx context.Context, tx pgx.Tx, s *Signer,
 	if err != nil {
 		return nil, err
 	}
+	tombstones := make([]revocation.Record, 0, len(certs))
 	for i := range certs {
 		c := &certs[i]
 		if c.status == "REQUESTED" {
@@ -97,12 +94,10 @@ func (a *Authority) endCertificatesAt(ctx context.Context, tx pgx.Tx, s *Signer,
 			return nil, err
 		}
 		c.shards = issuerShards
-		if err := revocation.RecordTx(ctx, tx, c.record(s.Tenant, r.Reason, r.Since, now, r.Actor)); err != nil {
-			return nil, err
-		}
+		tombstones = append(tombstones, c.record(s.Tenant, r.Reason, r.Since, now, r.Actor))
 		serials = append(serials, c.serial.String())
 	}
-	return serials, nil
+	return serials, revocation.RecordTx(ctx, tx, tombstones...)
 }
 
 // RevokeCertificate asks for the end of one certificate that a signer issued.

@@ -12,11 +12,12 @@
 // and what a request asks for beyond its profile is refused.
 //
 // Issuing has two steps on purpose. Prepare builds the exact to-be-signed bytes
-// without the issuer's key and shows them to the template's Linter, as a whole
-// certificate under a throw-away key; only after its yes there is a Draft. The
+// without the issuer's key and shows them to the template's Linter, which judges
+// the whole certificate under a throw-away key or, for the leaves that a setting
+// leaves out, what differs from one that was; only after its yes there is a Draft. The
 // caller records its intent (serial, profile hash) and then calls Draft.Sign,
 // which works once, signs just those bytes, verifies the signature with the
-// issuer's public key and compares the result with the draft before a byte
+// issuer's public key (of leaves as often as Checks says) and compares the result with the draft before a byte
 // leaves. There is no other way to a Draft, and no other way to sign.
 //
 // Rules of the certificates: serials are 127 random bits with a non-zero first

@@ -28,21 +28,34 @@ func Profiled(der []byte, issuer *x509.Certificate, p *issuance.Profile) []Findi
 		return sorted(append(found, Finding{"signet_syntax", "signet", Error, err.Error()}))
 	}
 	o := &ours{found: found}
-	o.certificate(&t, cert, issuer)
+	subject := judgeKey(cert)
+	o.certificate(&t, cert, issuer, subject)
 	if p != nil {
-		o.profile(&t, cert, issuer, p)
+		o.profile(&t, cert, issuer, subject, p)
 	}
 	return sorted(o.found)
 }
 
+// judgedKey is the verdict on a subject's key, which costs more than all else and
+// is needed twice.
+type judgedKey struct {
+	algorithm issuance.KeyAlgorithm
+	bits      int
+	err       error
+}
+
+func judgeKey(cert *x509.Certificate) (k judgedKey) {
+	k.algorithm, k.bits, k.err = issuance.CheckKey(cert.PublicKey)
+	return k
+}
+
 // certificate holds the rules of this engine for all certificates.
-func (o *ours) certificate(t *tbs, cert, issuer *x509.Certificate) {
+func (o *ours) certificate(t *tbs, cert, issuer *x509.Certificate, subject judgedKey) {
 	o.expect(bytes.Equal(t.version, version3), "version", "not X.509 v3")
 	o.expect(serialOK(t.serial), "serial", "must be 16 bytes, positive, the first not zero: %x", t.serial)
 	o.expect(!t.notAfter.Before(t.notBefore), "validity", "ends before it begins")
 	o.expect(bytes.Equal(cert.SubjectKeyId, t.keyID[:]), "subject_key_id", "must be 160 bits of SHA-256 over the key (RFC 7093)")
-	_, _, err := issuance.CheckKey(cert.PublicKey)
-	o.expect(err == nil, "key", "%v", err)
+	o.expect(subject.err == nil, "key", "%v", subject.err)
 	key := cert.PublicKey
 	if issuer != nil {
 		key = issuer.PublicKey
@@ -95,7 +108,7 @@ var purposes = map[issuance.ExtKeyUsage]string{
 
 // profile compares a certificate with what its profile says, without the code
 // that made it.
-func (o *ours) profile(t *tbs, cert, issuer *x509.Certificate, p *issuance.Profile) {
+func (o *ours) profile(t *tbs, cert, issuer *x509.Certificate, subject judgedKey, p *issuance.Profile) {
 	o.expect(p.SelfSigned == (issuer == nil), "profile_issuer", "self-signed or not")
 	o.expect(spanOK(t, issuer, p), "profile_validity", "%s to %s is not %s, the last second included", t.notBefore, t.notAfter, p.Validity)
 	o.expect(cert.BasicConstraintsValid && cert.IsCA == p.CA, "profile_ca", "CA is %v", cert.IsCA)
@@ -112,8 +125,8 @@ func (o *ours) profile(t *tbs, cert, issuer *x509.Certificate, p *issuance.Profi
 	o.expect(slices.Equal(purposesOf(cert), wantedPurposes(p)), "profile_purposes", "%v", purposesOf(cert))
 	nocheck := slices.ContainsFunc(cert.Extensions, func(e pkix.Extension) bool { return e.Id.String() == "1.3.6.1.5.5.7.48.1.5" })
 	o.expect(nocheck == p.OCSPNoCheck, "profile_nocheck", "id-pkix-ocsp-nocheck is there: %v", nocheck)
-	algorithm, bits, err := issuance.CheckKey(cert.PublicKey)
-	o.expect(err == nil && slices.Contains(p.Keys, algorithm) && (algorithm != issuance.RSA || bits >= p.MinRSABits), "profile_key", "%s of %d bits", algorithm, bits)
+	o.expect(subject.err == nil && slices.Contains(p.Keys, subject.algorithm) && (subject.algorithm != issuance.RSA || subject.bits >= p.MinRSABits),
+		"profile_key", "%s of %d bits", subject.algorithm, subject.bits)
 	o.expect(subjectOK(t.subject, &p.Subject), "profile_subject", "does not fit the policy")
 	o.altNames(cert, &p.AltNames)
 }

@@ -18,13 +18,19 @@ import (
 // certificate, and verifies its signature. issuer is the CA that issued the
 // certificate in question. The findings are sorted by rule.
 func OCSP(der []byte, issuer *x509.Certificate) []Finding {
-	o := &ours{}
 	r, err := ocsp.ParseResponse(der, issuer) // verifies the signature and the responder's certificate
 	if err != nil {
+		o := &ours{}
 		o.expect(false, "syntax", "%v", err)
 		return o.found
 	}
-	o.found = zlintOCSP(r)
+	return OCSPParsed(r, issuer)
+}
+
+// OCSPParsed is OCSP for a response that golang.org/x/crypto/ocsp has read and
+// verified.
+func OCSPParsed(r *ocsp.Response, issuer *x509.Certificate) []Finding {
+	o := &ours{found: zlintOCSP(r)}
 	responder := issuer
 	if r.Certificate != nil {
 		responder = r.Certificate

@@ -124,8 +124,8 @@ func sameKind(p *issuance.Profile) error {
 		}
 		return nil
 	case OCSPSigning:
-		if !slices.Contains(p.ExtKeyUsages, issuance.AnswerOCSP) || !p.OCSPNoCheck {
-			return fmt.Errorf("%s must be for OCSPSigning, with ocsp_nocheck", p.Name)
+		if standard := issuance.OCSPSigning(); p.Hash() != standard.Hash() { // responders always get that one
+			return fmt.Errorf("%s can not be replaced: what is for OCSPSigning is built in", p.Name)
 		}
 	case ASTDevice:
 		if !slices.Contains(p.ExtKeyUsages, issuance.ClientAuth) {

@@ -1,6 +1,7 @@
 package revocation
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -20,20 +21,22 @@ import (
 // two thirds of its life are over. A renewal that fails is no matter while the
 // old one is valid.
 func (p *Publisher) delegate(ctx context.Context, i *Issuer) (*x509.Certificate, error) {
-	if c, ok := p.delegates.Load(i.KeyID()); ok && p.fit(c.(*x509.Certificate), i) == fresh {
-		return c.(*x509.Certificate), nil
+	if k, ok := p.delegates.Load(i.KeyID()); ok {
+		if d := k.(delegation); bytes.Equal(d.issuer, i.Certificate.Raw) && p.age(d.certificate) == fresh {
+			return d.certificate, nil
+		}
 	}
 	old, revision, err := p.storedDelegate(ctx, i)
 	if err != nil {
 		return nil, err
 	}
 	if old != nil && p.fit(old, i) == fresh {
-		p.delegates.Store(i.KeyID(), old)
+		p.delegates.Store(i.KeyID(), delegation{old, i.Certificate.Raw})
 		return old, nil
 	}
 	renewed, err := p.certify(ctx, i, revision)
 	if err == nil {
-		p.delegates.Store(i.KeyID(), renewed)
+		p.delegates.Store(i.KeyID(), delegation{renewed, i.Certificate.Raw})
 		return renewed, nil
 	}
 	if old != nil && p.fit(old, i) == ageing {
@@ -49,6 +52,13 @@ func (p *Publisher) delegate(ctx context.Context, i *Issuer) (*x509.Certificate,
 	return nil, err
 }
 
+// delegation is a delegate's certificate that was verified with an issuer's, so
+// that it need not be for every response.
+type delegation struct {
+	certificate *x509.Certificate
+	issuer      []byte // DER
+}
+
 // fitness of a delegate's certificate.
 type fitness uint8
 
@@ -59,8 +69,16 @@ const (
 )
 
 func (p *Publisher) fit(c *x509.Certificate, i *Issuer) fitness {
+	if !i.signed(c) {
+		return unfit
+	}
+	return p.age(c)
+}
+
+// age is fit for a certificate that is known to be the issuer's.
+func (p *Publisher) age(c *x509.Certificate) fitness {
 	now := p.c.Now()
-	if now.Before(c.NotBefore) || now.After(c.NotAfter) || !i.signed(c) {
+	if now.Before(c.NotBefore) || now.After(c.NotAfter) {
 		return unfit
 	}
 	if now.Sub(c.NotBefore) > c.NotAfter.Sub(c.NotBefore)*2/3 {
@@ -145,7 +163,7 @@ func (p *Publisher) awaitDelegate(ctx context.Context, i *Issuer) (*x509.Certifi
 			return nil, err
 		}
 		if c != nil && p.fit(c, i) != unfit {
-			p.delegates.Store(i.KeyID(), c)
+			p.delegates.Store(i.KeyID(), delegation{c, i.Certificate.Raw})
 			return c, nil
 		}
 	}

@@ -6,7 +6,9 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/hex"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/signet-hsm/signet/ca/issuance"
@@ -67,6 +69,13 @@ type Authority interface {
 // pki have to agree in it.
 func CRLURL(base string, id KeyID, shard int) string {
 	return base + "/crl/" + id.String() + "/" + strconv.Itoa(shard) + ".crl"
+}
+
+// ValidBase reports whether CRLURL and the others can append to base.
+func ValidBase(base string) bool {
+	u, err := url.Parse(base)
+	return err == nil && u.Scheme == "http" && u.Host != "" && u.User == nil && u.RawQuery == "" && !u.ForceQuery &&
+		u.Fragment == "" && !strings.HasSuffix(base, "/") && !strings.HasSuffix(base, "#")
 }
 
 // OCSPURL is where OCSP requests about an issuer's certificates go.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -57,8 +55,7 @@ func (c *Config) Validate() error {
 	if c.URL != "" {
 		// No https: whoever fetches a CRL to judge a certificate must not need
 		// another certificate judged for that (RFC 5280 section 8).
-		u, err := url.Parse(c.URL)
-		if err != nil || u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.HasSuffix(c.URL, "/") {
+		if !ValidBase(c.URL) {
 			return bad("the URL must be http, without a slash at its end")
 		}
 	}
@@ -113,7 +110,7 @@ type Publisher struct {
 	ensuredAt time.Time            // when none was thought to be
 	looked    time.Time            // when the gauges were read
 	flight    singleflight.Group
-	delegates sync.Map // KeyID -> *x509.Certificate
+	delegates sync.Map // KeyID -> delegation
 }
 
 // New makes a Publisher; it touches neither database nor HSM.

@@ -126,12 +126,12 @@ func (v *verdict) sign(responder *x509.Certificate, key crypto.Signer) ([]byte, 
 
 // check reads a new response with another implementation.
 func (v *verdict) check(der []byte, responder *x509.Certificate) error {
-	if err := lint.Err(lint.OCSP(der, v.issuer.Certificate)); err != nil {
-		return fmt.Errorf("%w: OCSP response: %w", ErrCheck, err)
-	}
 	got, err := ocsp.ParseResponse(der, v.issuer.Certificate) // signature and delegation
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCheck, err)
+	}
+	if err := lint.Err(lint.OCSPParsed(got, v.issuer.Certificate)); err != nil {
+		return fmt.Errorf("%w: OCSP response: %w", ErrCheck, err)
 	}
 	bad := func(what string) error { return fmt.Errorf("%w: OCSP response: %s", ErrCheck, what) }
 	status := ocsp.Good

@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"net"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/signet-hsm/signet/ca/issuance"
@@ -98,7 +96,7 @@ func (c *PKIConfig) validate(bad func(string, ...any), listen string) {
 		if ip := net.ParseIP(host); err == nil && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 			bad("pki.url: needed with listen.pki, since it stands in the certificates")
 		}
-	} else if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" || u.Host == "" || strings.HasSuffix(c.URL, "/") {
+	} else if !revocation.ValidBase(c.URL) {
 		bad("pki.url: %q is not an http URL without a slash at its end; revocation data is signed, and its address must not need itself", c.URL)
 	}
 	for name, d := range map[string]time.Duration{
@@ -116,11 +114,6 @@ func (c *CAConfig) profiles() (set profile.Set, blocked *issuance.BlockList, err
 	if c.Profiles != "" {
 		if set, err = profile.Load(c.Profiles); err != nil {
 			return nil, nil, fmt.Errorf("ca.profiles: %w", err)
-		}
-		// Responders always get the built-in one: what is not used must not seem to be.
-		made, standard := set[profile.OCSPSigning], issuance.OCSPSigning()
-		if made.Hash() != standard.Hash() {
-			return nil, nil, fmt.Errorf("ca.profiles: %s can not be replaced", profile.OCSPSigning)
 		}
 	}
 	if len(c.BlockedKeys) > 0 {

@@ -2,7 +2,7 @@
 // bank's webhook, its identity provider.
 //
 // Promises: a connection is made to public addresses only, or to those that
-// Config.Allow names. That is decided when an address is dialled, after the name
+// Config.Guard.Allow names. That is decided when an address is dialled, after the name
 // was resolved, so a name that changes its mind changes nothing. No proxy is used,
 // it would dial for us; redirects are not followed; every exchange ends within
 // Config.Timeout. Sign is the signature of standard-webhooks, by which the other
