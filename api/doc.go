@@ -2,5 +2,6 @@
 // the limits that a server on an open network needs. The parts are api/ast,
 // api/powerauth and api/ops; gRPC has a listener of its own (api/grpc).
 //
-// States: none. Owns: nothing. Callers: cmd.
+// States: a Throttle, where one is configured, remembers in this process what each
+// address has asked lately; otherwise none. Owns: nothing. Callers: cmd.
 package api

@@ -7,11 +7,12 @@
 // SHA-256 hash. Detail is small and made by the domain that records, never
 // copied from a request as a whole.
 //
-// Three ways to append, all by one encoding of the row: RecordTx inside an open
-// transaction, Queue onto a batch, and After+Args, which let a domain hang the
-// event onto its own INSERT or UPDATE as a common table expression. The last is
-// the cheapest (one round trip, one statement, no open transaction) and writes
-// nothing when the change wrote nothing.
+// Four ways to append, all by one encoding of the row: RecordTx inside an open
+// transaction, Queue onto a batch, After+Args, which let a domain hang the event
+// onto its own INSERT or UPDATE as a common table expression, and AfterMany+Many,
+// the same for many changes in one statement. The last two are the cheapest (one
+// round trip, one statement, no open transaction) and write nothing when the
+// change wrote nothing.
 //
 // The id of an event is a UUIDv7 of its time, so (tenant, id) is the order of
 // time and no second index on it is paid for on the hot path.
@@ -21,7 +22,8 @@
 // Verifier finds every later edit, deletion, reordering, insertion and cut and
 // names the first bad row (docs/design/0005). Events wait about a second to be
 // sealed and checkpoints about a minute; what that leaves open is said there.
-// Query answers the audit endpoint of the PowerAuth API.
+// Query answers the audit endpoint of the PowerAuth API, History tells of one
+// registration.
 //
 // States of an event: stored, sealed, signed; nothing leads back. Owns: tables
 // audit_event, audit_chain, audit_checkpoint (append-only, docs/sql/roles.sql)

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,14 @@ type Many struct {
 	id                                                     []pgtype.UUID
 	at                                                     []time.Time
 	detail                                                 []*string // JSON; as text, which the statement casts
+}
+
+// Grow makes room for n more events.
+func (m *Many) Grow(n int) {
+	for _, c := range []*[]string{&m.tenant, &m.action, &m.actor, &m.subject, &m.userID, &m.appID, &m.outcome} {
+		*c = slices.Grow(*c, n)
+	}
+	m.id, m.at, m.detail = slices.Grow(m.id, n), slices.Grow(m.at, n), slices.Grow(m.detail, n)
 }
 
 // Add appends an event as Log.Args encoded it.

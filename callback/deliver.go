@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -106,21 +105,11 @@ func (c *Callbacks) call(ctx context.Context, to, id string, keys []secret.Bytes
 		return outbox.Permanent(errors.New("callback: the URL is not one"))
 	}
 	at := c.c.Now()
-	req.Header = http.Header{
-		"Content-Type":      {"application/json"},
-		"User-Agent":        {"signet"},
-		"Idempotency-Key":   {id},
-		"Webhook-Id":        {id},
-		"Webhook-Timestamp": {strconv.FormatInt(at.Unix(), 10)},
-		"Webhook-Signature": {egress.Sign(keys, id, at, body)},
-	}
+	req.Header = egress.Header(keys, id, at, body)
+	req.Header.Set("Idempotency-Key", id)
 	res, err := c.client.Do(req)
 	if err != nil {
-		var u *url.Error // repeats the URL, whose query may be a key
-		if errors.As(err, &u) {
-			err = u.Err
-		}
-		err = fmt.Errorf("callback: %w", err)
+		err = fmt.Errorf("callback: %w", egress.Cause(err))
 		if errors.Is(err, egress.ErrBlocked) {
 			return outbox.Permanent(err)
 		}

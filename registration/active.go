@@ -31,7 +31,7 @@ func (r *Registrar) Active(ctx context.Context, t tenant.ID, q ActiveQuery) ([]R
 
 func (r *Registrar) active(ctx context.Context, t tenant.ID, q ActiveQuery) ([]Registration, error) {
 	list := []Registration{}
-	if !text(q.UserID) || !optionalText(q.Flag) || len(q.Apps) == 0 {
+	if !ValidText(q.UserID) || !optionalText(q.Flag) || len(q.Apps) == 0 {
 		return list, nil
 	}
 	var only any // NULL: any

@@ -53,7 +53,7 @@ func (r *Registrar) custom(ctx context.Context, x *exchange, outer outerRequest)
 		return fmt.Errorf("%w: the provider knows no such user", ErrActivation)
 	}
 	c, err := r.create(ctx, x.version.Tenant, CreateParams{
-		Apps: []string{x.version.App}, App: x.version.App, UserID: user.UserID, Flags: user.Flags, Actor: "device",
+		Apps: []string{x.version.App}, App: x.version.App, UserID: user.UserID, Flags: user.Flags, Actor: actorDevice,
 	})
 	if err != nil {
 		return err

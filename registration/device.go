@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,20 @@ type Caller struct {
 	Header  signature.Header
 }
 
+// VerifyDevice is Verify for a device's own request, in the tenant of its
+// application key; app.ErrNotFound without one.
+func (r *Registrar) VerifyDevice(ctx context.Context, req SignedRequest, uriID string) (tenant.ID, Verdict, error) {
+	version, err := r.apps.ByKey(ctx, req.Header.ApplicationKey)
+	if err != nil {
+		return tenant.ID{}, Verdict{}, err
+	}
+	v, err := r.Verify(ctx, version.Tenant, VerifyRequest{
+		Apps: []string{version.App}, Header: req.Header, Method: cmp.Or(req.Method, "POST"), URIID: uriID,
+		Body: req.Body, Query: req.Query, Actor: actorDevice,
+	})
+	return version.Tenant, v, err
+}
+
 // Authenticate verifies a device's own signature, for the endpoints that the
 // device calls: the application key of the header leads to the tenant. allowed
 // are the types that the endpoint takes, none means all; another type is
@@ -51,28 +66,17 @@ func (r *Registrar) Authenticate(ctx context.Context, req SignedRequest, uriID s
 	if len(allowed) > 0 && !slices.Contains(allowed, req.Header.Factors) {
 		return Caller{}, ErrSignatureType
 	}
-	version, err := r.apps.ByKey(ctx, req.Header.ApplicationKey)
+	t, v, err := r.VerifyDevice(ctx, req, uriID)
 	switch {
 	case errors.Is(err, app.ErrNotFound): // leads to no tenant, so there is nothing to count
 		return Caller{}, ErrSignature
-	case err != nil:
-		return Caller{}, err
-	}
-	if req.Method == "" {
-		req.Method = "POST"
-	}
-	v, err := r.Verify(ctx, version.Tenant, VerifyRequest{
-		Apps: []string{version.App}, Header: req.Header, Method: req.Method, URIID: uriID,
-		Body: req.Body, Query: req.Query, Actor: actorDevice,
-	})
-	switch {
 	case err != nil:
 		return Caller{}, err
 	case !v.Valid:
 		return Caller{}, ErrSignature
 	}
 	return Caller{
-		Tenant: version.Tenant, ID: v.ID, App: v.App, UserID: v.UserID, Flags: v.Flags, Factors: v.Factors, Header: req.Header,
+		Tenant: t, ID: v.ID, App: v.App, UserID: v.UserID, Flags: v.Flags, Factors: v.Factors, Header: req.Header,
 	}, nil
 }
 
@@ -107,7 +111,7 @@ func (r *Registrar) RemoveDevice(ctx context.Context, req SignedRequest) (id str
 	c, err := r.Authenticate(ctx, req, URIRemove,
 		signature.PossessionKnowledge, signature.PossessionBiometry, signature.PossessionKnowledgeBiometry)
 	if err == nil {
-		err = r.Change(ctx, c.Tenant, ChangeParams{Apps: []string{c.App}, ID: c.ID, Change: Remove, Actor: "device"})
+		err = r.Change(ctx, c.Tenant, ChangeParams{Apps: []string{c.App}, ID: c.ID, Change: Remove, Actor: actorDevice})
 		if errors.Is(err, ErrNotFound) { // someone else was first
 			err = nil
 		}
@@ -147,7 +151,7 @@ func (r *Registrar) rename(ctx context.Context, req SignedRequest) (signature.En
 	if err := json.Unmarshal(opened.Plaintext, &wish); err != nil {
 		return none, ErrFormat
 	}
-	if !text(wish.Name) {
+	if !ValidText(wish.Name) {
 		return none, ErrRequest.With(fault.Violation{Field: "activationName", Value: wish.Name, Hint: hintText})
 	}
 	for {
@@ -159,7 +163,7 @@ func (r *Registrar) rename(ctx context.Context, req SignedRequest) (signature.En
 			return none, err
 		}
 		won, err := r.apply(ctx, sqlRename, []any{row.tenant.String(), row.id, row.revision, wish.Name},
-			row.event(r.clock(), "registration.rename", "device", "ok"))
+			row.event(r.clock(), "registration.rename", actorDevice, "ok"))
 		if err != nil {
 			return none, err
 		}
@@ -218,7 +222,7 @@ func (r *Registrar) vaultUnlock(ctx context.Context, req SignedRequest) (signatu
 		return none, ErrRequest.With(fault.Violation{Field: "reason", Value: *why.Reason, Hint: "must be 3 to 255 letters, digits, _, - or ."})
 	}
 	id, _ := parseID(c.ID) // Verify gave it
-	e := (&record{tenant: c.Tenant, id: id, app: c.App, user: c.UserID}).event(r.clock(), "registration.vault_unlock", "device", "ok")
+	e := (&record{tenant: c.Tenant, id: id, app: c.App, user: c.UserID}).event(r.clock(), "registration.vault_unlock", actorDevice, "ok")
 	if why.Reason != nil {
 		e.Detail = map[string]any{"reason": *why.Reason}
 	}

@@ -46,7 +46,7 @@ func (r *Registrar) exchange(ctx context.Context, x *exchange) (signature.Encryp
 		case otpRefuse:
 			return none, ErrOTP
 		case otpWrong:
-			won, err := r.failOTP(ctx, row, "registration.exchange", "device")
+			won, err := r.failOTP(ctx, row, "registration.exchange", actorDevice)
 			if err != nil {
 				return none, err
 			}
@@ -86,7 +86,7 @@ func deviceKey(text string) (*ecdh.PublicKey, bool) {
 func (r *Registrar) removeBadKey(ctx context.Context, row *record) (won bool, err error) {
 	now := r.clock()
 	return r.transit(ctx, sqlSettle, []any{row.tenant.String(), row.id, row.revision, StateRemoved, row.failed, now},
-		row.event(now, "registration.exchange", "device", "device_key_invalid"), row.told(StateRemoved, ""))
+		row.event(now, "registration.exchange", actorDevice, "device_key_invalid"), row.told(StateRemoved, ""))
 }
 
 // move computes the keys, stores them and then seals the answer, which can not
@@ -108,7 +108,7 @@ func (r *Registrar) move(ctx context.Context, x *exchange, row *record, device *
 		state = StateActive
 	}
 	now := r.clock()
-	e := row.event(now, "registration.exchange", "device", "ok")
+	e := row.event(now, "registration.exchange", actorDevice, "ok")
 	e.Detail = map[string]any{
 		"version": x.protocol.String(), "platform": x.device.Platform, "status": state, "applicationVersion": x.version.Name,
 	}

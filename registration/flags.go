@@ -75,7 +75,7 @@ func flagViolations(flags []string) (v []fault.Violation) {
 		return []fault.Violation{tooManyFlags}
 	}
 	for i, f := range flags {
-		if !text(f) {
+		if !ValidText(f) {
 			v = append(v, fault.Violation{Field: fmt.Sprintf("flags[%d]", i), Value: f, Hint: hintText})
 		}
 	}

@@ -129,13 +129,6 @@ func (h *hot) record() *record {
 // false when the registration was changed since it was read.
 func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
 	h, now := j.hot, r.clock()
-	e := audit.Event{
-		Tenant: h.tenant, At: now, Action: j.action, Actor: j.actor, Subject: h.id.String(),
-		Outcome: j.outcome, JSON: j.detailJSON(),
-	}
-	if h.found { // also for a caller who may not see it: the tenant's auditor may
-		e.UserID, e.AppID = h.user, h.app
-	}
 	if j.outcome == outcomeUnknown && j.actor == actorDevice {
 		// Anybody with an app may ask about any id, as often as they like: nothing
 		// is there to be recorded for, and records can not be taken back.
@@ -144,6 +137,13 @@ func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
 	repeated := j.outcome == outcomeState && j.actor == actorDevice
 	if repeated && !r.asked.due(h.key(), now) {
 		return true, nil
+	}
+	e := audit.Event{
+		Tenant: h.tenant, At: now, Action: j.action, Actor: j.actor, Subject: h.id.String(),
+		Outcome: j.outcome, JSON: j.detailJSON(),
+	}
+	if h.found { // also for a caller who may not see it: the tenant's auditor may
+		e.UserID, e.AppID = h.user, h.app
 	}
 	if j.next == nil {
 		err := r.audit.RecordTx(ctx, r.db, e)

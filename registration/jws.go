@@ -31,7 +31,7 @@ func parseTemporaryRequest(compact string) (*hs256, temporaryRequest, error) {
 	if err := json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &claims); err != nil {
 		return nil, claims, fmt.Errorf("%w: JWT without claims", ErrRequest)
 	}
-	if !text(claims.Challenge) || !optionalText(claims.ActivationID) {
+	if !ValidText(claims.Challenge) || !optionalText(claims.ActivationID) {
 		return nil, claims, fmt.Errorf("%w: claims", ErrRequest)
 	}
 	return &hs256{jws}, claims, nil

@@ -31,8 +31,8 @@ const (
 
 const hintText = "must be 1 to 255 characters"
 
-// text reports whether s is 1..MaxText characters that PostgreSQL can store.
-func text(s string) bool { return s != "" && optionalText(s) }
+// ValidText reports whether s is 1..MaxText characters that PostgreSQL can store.
+func ValidText(s string) bool { return s != "" && optionalText(s) }
 
 func optionalText(s string) bool {
 	return utf8.ValidString(s) && utf8.RuneCountInString(s) <= MaxText && !strings.ContainsRune(s, 0)
@@ -48,10 +48,10 @@ func refuse(v []fault.Violation) error {
 
 func (p CreateParams) validate() error {
 	var v []fault.Violation
-	if !text(p.UserID) {
+	if !ValidText(p.UserID) {
 		v = append(v, fault.Violation{Field: "userId", Value: p.UserID, Hint: hintText})
 	}
-	if !text(p.App) {
+	if !ValidText(p.App) {
 		v = append(v, fault.Violation{Field: "appId", Value: p.App, Hint: hintText})
 	}
 	switch {

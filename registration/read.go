@@ -80,7 +80,7 @@ func (r *Registrar) List(ctx context.Context, t tenant.ID, visible []string, use
 }
 
 func (r *Registrar) list(ctx context.Context, t tenant.ID, visible []string, user string) ([]Registration, error) {
-	if !text(user) {
+	if !ValidText(user) {
 		return nil, ErrNotFound
 	}
 	if visible == nil {

@@ -40,7 +40,7 @@ const (
 func (r *Registrar) storeTogether(ctx context.Context, changes []*change) ([]outcome, error) {
 	out := make([]outcome, len(changes))
 	s := newColumns(len(changes))
-	var index []int // of changes, by the row's place in the arrays
+	index := make([]int, 0, len(changes)) // of changes, by the row's place in the arrays
 	seen := make(map[keyID]bool, len(changes))
 	for i, c := range changes {
 		k := c.next.key()
@@ -105,11 +105,13 @@ type changeColumns struct {
 }
 
 func newColumns(n int) *changeColumns {
-	return &changeColumns{
+	s := &changeColumns{
 		tenant: make([]string, 0, n), id: make([]pgtype.UUID, 0, n), revision: make([]int64, 0, n), ctr: make([][]byte, 0, n),
 		counter: make([]int64, 0, n), failed: make([]int32, 0, n), failedPossession: make([]int32, 0, n),
 		version: make([]*string, 0, n), at: make([]time.Time, 0, n), read: make([][]byte, 0, n),
 	}
+	s.events.Grow(n)
+	return s
 }
 
 func (s *changeColumns) add(c *change) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -135,8 +136,9 @@ var errStored = fault.New(fault.Internal, "TOKEN_STORED", "the stored token is d
 func (k *Keeper) clock() time.Time { return k.now().UTC().Truncate(time.Microsecond) }
 
 // find returns nil for an unknown token.
-func (k *Keeper) find(ctx context.Context, id key) (*held, error) {
-	if h, ok := k.cache.GetIfPresent(id); ok {
+// Who may not see a token is not to learn by the time that it is here.
+func (k *Keeper) find(ctx context.Context, id key, apps []string) (*held, error) {
+	if h, ok := k.cache.GetIfPresent(id); ok && slices.Contains(apps, h.app) {
 		k.metrics.hits.Inc()
 		return h, nil
 	}

@@ -71,13 +71,7 @@ func (s certificates) IssueStream(stream grpc.BidiStreamingServer[signetv1.Issue
 	f := &flow{certificates: s, stream: stream, orders: make(chan *signetv1.IssueStreamRequest)}
 	taking, stop := context.WithTimeout(stream.Context(), s.server.streamLife)
 	defer stop()
-	go func() {
-		select {
-		case <-s.server.draining:
-			stop()
-		case <-taking.Done():
-		}
-	}()
+	defer context.AfterFunc(s.server.draining, stop)()
 	go f.read(taking)
 	answered := make(chan struct{})
 	go func() {

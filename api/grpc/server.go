@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -114,8 +113,8 @@ type Server struct {
 	metrics *metrics
 
 	streamLife time.Duration
-	draining   chan struct{} // closed when no stream shall take more
-	drainOnce  sync.Once
+	draining   context.Context //nolint:containedctx // ends when no stream shall take more
+	drain      context.CancelFunc
 }
 
 // New builds the server; it does not listen.
@@ -142,7 +141,8 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("grpc: %w", err)
 	}
-	s := &Server{c: c, metrics: m, health: health.NewServer(), streamLife: streamLife, draining: make(chan struct{})}
+	s := &Server{c: c, metrics: m, health: health.NewServer(), streamLife: streamLife}
+	s.draining, s.drain = context.WithCancel(context.Background())
 	options := []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(s.unary),
 		grpc.ChainStreamInterceptor(s.stream),
@@ -251,7 +251,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 func (s *Server) stop() {
 	s.health.Shutdown()
-	s.drainOnce.Do(func() { close(s.draining) })
+	s.drain()
 	force := time.AfterFunc(drainWithin, s.server.Stop)
 	defer force.Stop()
 	s.server.GracefulStop()

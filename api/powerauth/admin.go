@@ -26,7 +26,6 @@ type Applications interface {
 	Support(ctx context.Context, t tenant.ID, p app.VersionParams) error
 	Unsupport(ctx context.Context, t tenant.ID, p app.VersionParams) error
 	RotateMaster(ctx context.Context, t tenant.ID, p app.RotateParams) (app.Application, error)
-	ByKey(ctx context.Context, key [16]byte) (app.Version, error)
 }
 
 // Users is the part of *access.Basic that makes integration users, for the

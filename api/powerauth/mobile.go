@@ -11,7 +11,6 @@ import (
 	"github.com/signet-hsm/signet/operation"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/signature"
-	"github.com/signet-hsm/signet/tenant"
 	"github.com/signet-hsm/signet/token"
 )
 
@@ -83,7 +82,7 @@ func (h *handlers) authorizeMobile(ctx context.Context, r *rest.Request) (rest.R
 	if !slices.Contains(approving, req.Header.Factors) {
 		return rest.Response{}, registration.ErrSignatureType
 	}
-	t, v, err := h.verifyOwn(ctx, req, uriAuthorize)
+	t, v, err := h.registrations.VerifyDevice(ctx, req, uriAuthorize)
 	if err != nil {
 		return rest.Response{}, err
 	}
@@ -138,19 +137,6 @@ func (h *handlers) byToken(ctx context.Context, r *rest.Request) (registration.C
 		return registration.Caller{}, fmt.Errorf("%w: %w", token.ErrToken, err)
 	}
 	return h.tokens.Authenticate(ctx, header)
-}
-
-// verifyOwn is registrations.Authenticate that keeps the verdict of a wrong
-// signature.
-func (h *handlers) verifyOwn(ctx context.Context, req registration.SignedRequest, uriID string) (tenant.ID, registration.Verdict, error) {
-	version, err := h.applications.ByKey(ctx, req.Header.ApplicationKey)
-	if err != nil {
-		return tenant.ID{}, registration.Verdict{}, err
-	}
-	v, err := h.registrations.Verify(ctx, version.Tenant, registration.VerifyRequest{
-		Apps: []string{version.App}, Header: req.Header, Method: req.Method, URIID: uriID, Body: req.Body, Actor: "device",
-	})
-	return version.Tenant, v, err
 }
 
 func deviceOf(r *rest.Request, c registration.Caller) operation.Device {

@@ -38,6 +38,7 @@ type Registrations interface {
 	VaultUnlock(ctx context.Context, r registration.SignedRequest) (signature.EncryptedResponse, error)
 	ValidateSignature(ctx context.Context, r registration.SignedRequest) error
 	ServerTime() int64
+	VerifyDevice(ctx context.Context, r registration.SignedRequest, uriID string) (tenant.ID, registration.Verdict, error)
 	Authenticate(ctx context.Context, r registration.SignedRequest, uriID string, allowed ...signature.Factor) (registration.Caller, error)
 }
 

@@ -1,9 +1,11 @@
 package group
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,18 +62,9 @@ func New[I, O any](c Config[I, O]) (*Group[I, O], error) {
 	if err != nil {
 		return nil, err
 	}
-	or := func(n, standard int) int {
-		if n == 0 {
-			return standard
-		}
-		return n
-	}
 	g := &Group[I, O]{
-		flush: c.Flush, alone: c.Alone, batch: or(c.Batch, 256), queue: or(c.Queue, 4096),
-		timeout: c.Timeout, metrics: m, lanes: make([]lane[I, O], or(c.Lanes, 2)),
-	}
-	if g.timeout == 0 {
-		g.timeout = 10 * time.Second
+		flush: c.Flush, alone: c.Alone, batch: cmp.Or(c.Batch, 256), queue: cmp.Or(c.Queue, 4096),
+		timeout: cmp.Or(c.Timeout, 10*time.Second), metrics: m, lanes: make([]lane[I, O], cmp.Or(c.Lanes, 2)),
 	}
 	if g.alone == nil {
 		g.alone = func(error) bool { return false }
@@ -159,12 +152,10 @@ func (g *Group[I, O]) admit(ctx context.Context, l *lane[I, O]) error {
 // leave takes out a call whose context has ended.
 func (g *Group[I, O]) leave(l *lane[I, O], c *call[I, O]) (out O, err error) {
 	l.mu.Lock()
-	for i, w := range l.waiting {
-		if w == c {
-			l.waiting = append(l.waiting[:i], l.waiting[i+1:]...)
-			l.mu.Unlock()
-			return out, ended(c.ctx)
-		}
+	if i := slices.Index(l.waiting, c); i >= 0 {
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+		l.mu.Unlock()
+		return out, ended(c.ctx)
 	}
 	l.mu.Unlock()
 	// It was taken by a leader, or made one, before it could leave. A leader sends

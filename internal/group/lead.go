@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -39,8 +40,7 @@ func (g *Group[I, O]) take(l *lane[I, O], c *call[I, O]) []*call[I, O] {
 		}
 		calls = append(calls, w)
 	}
-	l.waiting = append(l.waiting[:0], l.waiting[n:]...)
-	clear(l.waiting[len(l.waiting):cap(l.waiting)])
+	l.waiting = slices.Delete(l.waiting, 0, n)
 	return calls
 }
 
@@ -121,8 +121,6 @@ func (g *Group[I, O]) pass(l *lane[I, O]) {
 		return
 	}
 	next := l.waiting[0]
-	n := copy(l.waiting, l.waiting[1:])
-	l.waiting[n] = nil
-	l.waiting = l.waiting[:n]
+	l.waiting = slices.Delete(l.waiting, 0, 1)
 	next.turn <- true
 }

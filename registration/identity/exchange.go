@@ -8,10 +8,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/url"
-	"strconv"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/google/uuid"
@@ -45,14 +41,11 @@ func (p *Provider) ask(ctx context.Context, c *caller, a registration.CustomActi
 		return nil, errors.New("the URL does not parse")
 	}
 	at, id := p.now(), uuid.NewString()
-	req.Header = http.Header{
-		"Content-Type": {"application/json"}, "Accept": {"application/json"}, "User-Agent": {"signet"},
-		"Webhook-Id": {id}, "Webhook-Timestamp": {strconv.FormatInt(at.Unix(), 10)},
-		"Webhook-Signature": {egress.Sign([]secret.Bytes{c.secret}, id, at, body)},
-	}
+	req.Header = egress.Header([]secret.Bytes{c.secret}, id, at, body)
+	req.Header.Set("Accept", "application/json")
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return nil, unwrapURL(err)
+		return nil, egress.Cause(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	switch resp.StatusCode {
@@ -62,15 +55,6 @@ func (p *Provider) ask(ctx context.Context, c *caller, a registration.CustomActi
 		return read(resp, c.commit)
 	}
 	return nil, fmt.Errorf("status %d", resp.StatusCode)
-}
-
-// unwrapURL leaves the URL out: a query may hold a key.
-func unwrapURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
 }
 
 // read takes nothing that package registration would refuse: its refusal would tell
@@ -90,20 +74,16 @@ func read(resp *http.Response, commit bool) (*registration.CustomUser, error) {
 	if err := json.Unmarshal(raw, &a); err != nil {
 		return nil, errors.New("the answer does not parse") // json's text could repeat it
 	}
-	if !text(a.UserID) {
+	if !registration.ValidText(a.UserID) {
 		return nil, fmt.Errorf("the answer names no user of 1 to %d characters", registration.MaxText)
 	}
 	if len(a.Flags) > registration.MaxFlags {
 		return nil, fmt.Errorf("the answer has more than %d flags", registration.MaxFlags)
 	}
 	for _, f := range a.Flags {
-		if !text(f) {
+		if !registration.ValidText(f) {
 			return nil, fmt.Errorf("the answer has a flag that is not 1 to %d characters", registration.MaxText)
 		}
 	}
 	return &registration.CustomUser{UserID: a.UserID, Flags: a.Flags, Commit: commit}, nil
-}
-
-func text(s string) bool {
-	return s != "" && utf8.ValidString(s) && utf8.RuneCountInString(s) <= registration.MaxText && !strings.ContainsRune(s, 0)
 }
