@@ -20,7 +20,7 @@ import (
 
 // Config is signet.yaml. Every field stands here with what it means and its
 // default; an unknown field refuses to start. Secrets are named, not written:
-// they come from a file or a file descriptor.
+// they come from a file, a file descriptor, a systemd credential or the terminal.
 type Config struct {
 	ServiceURL string          `yaml:"service_url"` // where phones find the service, told with an application; empty: the REST listener
 	Listen     ListenConfig    `yaml:"listen"`

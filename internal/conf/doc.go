@@ -8,9 +8,12 @@
 // by it. The struct a package declares, with its comments, is the manual.
 //
 // A password or PIN does not stand in the file: SecretSource names a file that
-// nobody else may read, or a descriptor handed over by the parent process.
+// nobody else may read, a descriptor handed over by the parent process, a systemd
+// credential, or what to ask for at the terminal. There is no way through the
+// argument list or the environment: both are open to other processes, and to
+// every child.
 //
 // States: none. Owns: the descriptors named by a SecretSource, which it drains
-// once per process and remembers. Callers: cmd/signet, ceremony. Safe for
-// concurrent use.
+// once per process and remembers, as it does answers of a person, until Forget.
+// Callers: cmd/signet, cmd/ceremony, ceremony. Safe for concurrent use.
 package conf

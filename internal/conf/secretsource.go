@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -28,20 +31,36 @@ type SecretSource struct {
 	// FD is the number of a descriptor inherited from the parent: a pipe, a socket
 	// or a file, read to its end once and remembered.
 	FD *int `yaml:"fd"`
+	// Credential is the name of a systemd credential of the unit
+	// (LoadCredential=, SetCredentialEncrypted=): a file in $CREDENTIALS_DIRECTORY.
+	Credential string `yaml:"credential"`
+	// Prompt is what to ask for at the terminal of the process, without echo: "PIN
+	// of token root". Asked once and remembered.
+	Prompt string `yaml:"prompt"`
 }
 
 // IsZero reports whether nothing is set: an optional secret that was left out.
-func (s SecretSource) IsZero() bool { return s.File == "" && s.FD == nil }
+func (s SecretSource) IsZero() bool { return s == SecretSource{} }
 
 // Validate checks that one field is set, without touching what it names.
 func (s SecretSource) Validate() error {
+	set := 0
+	for _, is := range []bool{s.File != "", s.FD != nil, s.Credential != "", s.Prompt != ""} {
+		if is {
+			set++
+		}
+	}
 	switch {
-	case s.IsZero():
-		return errors.New("a secret needs file or fd")
-	case s.File != "" && s.FD != nil:
-		return errors.New("a secret has file or fd, not both")
+	case set == 0:
+		return errors.New("a secret needs file, fd, credential or prompt")
+	case set > 1:
+		return errors.New("a secret has one of file, fd, credential and prompt")
 	case s.FD != nil && *s.FD < 0:
 		return fmt.Errorf("fd %d is no descriptor", *s.FD)
+	case strings.ContainsAny(s.Credential, "/\x00") || s.Credential == "." || s.Credential == "..":
+		return fmt.Errorf("credential %q is a path: a credential has a name only", s.Credential)
+	case strings.ContainsFunc(s.Prompt, unicode.IsControl):
+		return errors.New("prompt must be one line of plain text")
 	}
 	return nil
 }
@@ -74,9 +93,14 @@ func (s SecretSource) Read(ctx context.Context) (secret.Bytes, error) {
 	}
 	var b []byte
 	var err error
-	if s.FD != nil {
-		b, err = descriptors.read(ctx, *s.FD)
-	} else {
+	switch {
+	case s.FD != nil:
+		b, err = remembered.read(*s.FD, func() ([]byte, error) { return drain(ctx, *s.FD) })
+	case s.Prompt != "":
+		b, err = remembered.read(s.Prompt, func() ([]byte, error) { return ask(ctx, s.Prompt) })
+	case s.Credential != "":
+		b, err = readCredential(s.Credential)
+	default:
 		b, err = readFile(s.File)
 	}
 	if err != nil {
@@ -131,31 +155,66 @@ func readSecret(r io.Reader, name string) ([]byte, error) {
 	return bytes.Clone(b), nil
 }
 
-// drained remembers what descriptors held. A descriptor is the process's, and a
-// pipe gives its content once, while the HSM's PIN is asked for at each login.
-// A failure is remembered as well: the number is closed by then and may soon be
-// another file's.
-type drained struct {
-	mu     sync.Mutex // held while one is read: a second reader waits for the result
-	result map[int]drainResult
+// readCredential reads one of systemd's files. The unit's manager made folder and
+// file for this service alone, so who may read them is not judged here.
+func readCredential(name string) ([]byte, error) {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if !filepath.IsAbs(dir) {
+		return nil, fmt.Errorf("credential %s: CREDENTIALS_DIRECTORY is not set: add LoadCredential=%s:/path to the unit", name, name)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("credential %s is not a regular file", name)
+	}
+	return readSecret(f, "credential "+name)
 }
 
-type drainResult struct {
+// memory holds what can be asked for once only: a pipe gives its content once, a
+// person is asked once, while the HSM's PIN is needed at each login. A failure of
+// a descriptor is remembered as well: the number is closed by then and may soon be
+// another file's.
+type memory struct {
+	mu     sync.Mutex // held while one is read: a second reader waits for the result
+	result map[any]recollection
+}
+
+type recollection struct {
 	content []byte
 	err     error
 }
 
-var descriptors = drained{result: map[int]drainResult{}}
+var remembered = memory{result: map[any]recollection{}}
 
-func (d *drained) read(ctx context.Context, fd int) ([]byte, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	r, ok := d.result[fd]
+func (m *memory) read(key any, source func() ([]byte, error)) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.result[key]
 	if !ok {
-		r.content, r.err = drain(ctx, fd)
-		d.result[fd] = r
+		r.content, r.err = source()
+		if _, asked := key.(string); !asked || r.err == nil { // a person may be asked again
+			m.result[key] = r
+		}
 	}
 	return bytes.Clone(r.content), r.err
+}
+
+// Forget wipes what was read from descriptors and prompts. A program that logs in
+// once calls it then; a descriptor that is read again after it is an error.
+func Forget() {
+	remembered.mu.Lock()
+	defer remembered.mu.Unlock()
+	for key, r := range remembered.result {
+		clear(r.content)
+		if _, asked := key.(string); asked {
+			delete(remembered.result, key)
+			continue
+		}
+		remembered.result[key] = recollection{err: fmt.Errorf("fd %v was read and forgotten", key)}
+	}
 }
 
 func drain(ctx context.Context, fd int) ([]byte, error) {

@@ -54,7 +54,7 @@ func TestSecretFileRefused(t *testing.T) {
 	_, err = conf.SecretSource{File: filepath.Join(dir, "none")}.Read(t.Context())
 	require.ErrorIs(t, err, os.ErrNotExist)
 	_, err = conf.SecretSource{}.Read(t.Context())
-	require.ErrorContains(t, err, "needs file or fd")
+	require.ErrorContains(t, err, "needs file, fd")
 	if os.Geteuid() == 0 {
 		alien := write(t, "pin", 0o600, "x")
 		require.NoError(t, os.Chown(alien, 12345, 12345))
