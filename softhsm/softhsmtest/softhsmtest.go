@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/hsm/hsmtest/faultmodule"
 	"github.com/signet-hsm/signet/softhsm"
 )
 
@@ -37,6 +38,16 @@ func Create(tb testing.TB) *softhsm.Token {
 	require.NoError(tb, err)
 	require.NoError(tb, token.Isolate())
 	return token
+}
+
+// Faulty is Create with the fault module before SoftHSM: set its rules while the
+// token is in use.
+func Faulty(tb testing.TB) (*softhsm.Token, *faultmodule.Module) {
+	tb.Helper()
+	token := Create(tb)
+	m := faultmodule.New(tb, token.Dir, token.Module)
+	token.Module = m.Path
+	return token, m
 }
 
 // Open opens a token and closes it with the test.
