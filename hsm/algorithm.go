@@ -58,7 +58,7 @@ var algorithms = map[Algorithm]algorithm{
 
 // public reads a public key from the token. An error that is not a return value
 // of the module means that the key is of a kind we do not use.
-func (t *Token) public(s p11.SessionHandle, h p11.ObjectHandle, kind uint) (crypto.PublicKey, Algorithm, error) {
+func (t *local) public(s p11.SessionHandle, h p11.ObjectHandle, kind uint) (crypto.PublicKey, Algorithm, error) {
 	switch kind {
 	case p11.CKK_RSA:
 		v, err := t.attributes(s, h, p11.CKA_MODULUS, p11.CKA_PUBLIC_EXPONENT)

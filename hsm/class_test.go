@@ -100,7 +100,7 @@ func TestDERSignature(t *testing.T) {
 				raw[n] &= raw[n+1] & 0x81
 			}
 			r, s := new(big.Int).SetBytes(raw[:n]), new(big.Int).SetBytes(raw[n:])
-			got, err := derSignature(raw)
+			got, err := derSignature(append([]byte("head"), raw...), 4)
 			if r.Sign() == 0 || s.Sign() == 0 {
 				require.ErrorIs(t, err, ErrRefused)
 				continue
@@ -108,11 +108,11 @@ func TestDERSignature(t *testing.T) {
 			require.NoError(t, err)
 			want, err := asn1.Marshal(struct{ R, S *big.Int }{r, s})
 			require.NoError(t, err)
-			require.Equal(t, want, got, "%x", raw)
+			require.Equal(t, append([]byte("head"), want...), got, "%x", raw)
 		}
 	}
 	for _, n := range []int{0, 1, 63, 134} {
-		_, err := derSignature(make([]byte, n))
+		_, err := derSignature(make([]byte, n), 0)
 		require.ErrorIs(t, err, ErrRefused, "%d bytes", n)
 	}
 }

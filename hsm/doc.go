@@ -1,6 +1,11 @@
 // Package hsm is the one door to PKCS#11 modules: it opens a token, makes and
 // finds keys by role, and uses them. Keys never leave the module.
 //
+// It has two halves. Token is the front that domains use: references, roles,
+// encodings, counts. Behind it stands an Engine (engine.go is the contract): named
+// operations on plain data, so that the module may be in this process (OpenEngine)
+// or in another. Open makes both.
+//
 // # Promises
 //
 // A process has one owner per module: the first Open initialises the library,

@@ -27,4 +27,4 @@ func Loaded() int {
 }
 
 // Anchor returns the session that keeps the login.
-func (t *Token) Anchor() uint { return uint(t.slot.anchor) }
+func (t *Token) Anchor() uint { return uint(t.engine.(*local).slot.anchor) }

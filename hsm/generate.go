@@ -12,35 +12,19 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	p11 "github.com/miekg/pkcs11"
 )
 
-// Generate makes a key in the token from its role's template, reads every
-// attribute back, and uses the key once. A key that is not as demanded is
-// destroyed, both halves, and the call fails with ErrTemplate or ErrSelfTest.
-// ErrExists means that the label or the id is taken. A zero id is replaced by a
-// random one.
-//
-// Nothing is retried: a caller that got another error can not know whether a key
-// was made, so it records its intent under id first and reconciles by Lookup.
-func (t *Token) Generate(ctx context.Context, ref Ref, alg Algorithm, id [16]byte) (KeyInfo, error) {
-	if err := ref.Validate(); err != nil {
-		return KeyInfo{}, err
-	}
+// Generate implements Engine.
+func (t *local) Generate(ctx context.Context, ref Ref, alg Algorithm, id [16]byte) (KeyInfo, error) {
 	spec, known := algorithms[alg]
 	if !known || !roles[ref.Role].allows(alg) {
 		return KeyInfo{}, fmt.Errorf("hsm: %w: role %s does not allow %q", ErrUnsupported, ref.Role, alg)
 	}
-	for _, m := range append([]uint{spec.generate}, spec.use...) {
+	for _, m := range append(roles[ref.Role].mechanisms(alg), spec.generate) {
 		if !t.mechanisms[m] {
 			return KeyInfo{}, fmt.Errorf("hsm: %w: the token has no mechanism 0x%x, which %s needs", ErrUnsupported, m, alg)
-		}
-	}
-	if id == ([16]byte{}) {
-		if _, err := rand.Read(id[:]); err != nil {
-			return KeyInfo{}, err
 		}
 	}
 	var e *entry
@@ -57,7 +41,7 @@ func (t *Token) Generate(ctx context.Context, ref Ref, alg Algorithm, id [16]byt
 // write runs f in a read-write session of its own, one at a time per slot
 // (parallel key generation is racy in SoftHSM, and no HSM does it faster). A lost
 // login or session is healed before f, never after: f is not repeated.
-func (t *Token) write(ctx context.Context, what string, f func(p11.SessionHandle) error) error {
+func (t *local) write(ctx context.Context, what string, f func(p11.SessionHandle) error) error {
 	if err := take(ctx, t.slot.creating); err != nil {
 		return err
 	}
@@ -71,17 +55,15 @@ func (t *Token) write(ctx context.Context, what string, f func(p11.SessionHandle
 		return err
 	}
 	defer t.release(l)
-	start := time.Now()
 	s, err := t.mod.ctx.OpenSession(t.slot.id, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
 	if err == nil {
 		defer func() { _ = t.mod.ctx.CloseSession(s) }()
 		err = f(s)
 	}
-	t.metrics.operations.WithLabelValues(what, outcome(err)).Observe(time.Since(start).Seconds())
 	return wrap(what, err)
 }
 
-func (t *Token) generate(ctx context.Context, s p11.SessionHandle, k KeyInfo) (*entry, error) {
+func (t *local) generate(ctx context.Context, s p11.SessionHandle, k KeyInfo) (*entry, error) {
 	label := p11.NewAttribute(p11.CKA_LABEL, k.Ref.String())
 	ident := p11.NewAttribute(p11.CKA_ID, k.ID[:])
 	for _, a := range []*p11.Attribute{label, ident} {
@@ -116,7 +98,7 @@ func (t *Token) generate(ctx context.Context, s p11.SessionHandle, k KeyInfo) (*
 	return nil, err
 }
 
-func (t *Token) create(s p11.SessionHandle, k KeyInfo, optional bool, identity ...*p11.Attribute) error {
+func (t *local) create(s p11.SessionHandle, k KeyInfo, optional bool, identity ...*p11.Attribute) error {
 	r, spec := roles[k.Ref.Role], algorithms[k.Algorithm]
 	m := []*p11.Mechanism{p11.NewMechanism(spec.generate, nil)}
 	identity = append(identity, p11.NewAttribute(p11.CKA_KEY_TYPE, spec.keyType))
@@ -138,7 +120,7 @@ func (t *Token) create(s p11.SessionHandle, k KeyInfo, optional bool, identity .
 
 // prove finds the new key as any later user will, compares all its attributes
 // and uses it once.
-func (t *Token) prove(s p11.SessionHandle, k KeyInfo, how strictness) (*entry, error) {
+func (t *local) prove(s p11.SessionHandle, k KeyInfo, how strictness) (*entry, error) {
 	objects, err := t.objects(s, []*p11.Attribute{p11.NewAttribute(p11.CKA_LABEL, k.Ref.String())})
 	if err != nil {
 		return nil, err
@@ -169,7 +151,7 @@ func (t *Token) prove(s p11.SessionHandle, k KeyInfo, how strictness) (*entry, e
 }
 
 // selfTest signs and verifies, seals and opens, or agrees with a software key.
-func (t *Token) selfTest(s p11.SessionHandle, e *entry) error {
+func (t *local) selfTest(s p11.SessionHandle, e *entry) error {
 	key, text := e.at.Load().private, []byte("signet self test")
 	digest := sha256.Sum256(text)
 	mech := []*p11.Mechanism{p11.NewMechanism(algorithms[e.info.Algorithm].use[0], nil)}
@@ -180,7 +162,7 @@ func (t *Token) selfTest(s p11.SessionHandle, e *entry) error {
 		if err != nil {
 			return err
 		}
-		der, err := derSignature(raw)
+		der, err := derSignature(raw, 0)
 		good = err == nil && ecdsa.VerifyASN1(pub, digest[:], der)
 	case *rsa.PublicKey:
 		sig, err := t.sign(s, mech, key, append(append([]byte(nil), digestInfo[crypto.SHA256]...), digest[:]...))
@@ -217,7 +199,7 @@ func (t *Token) selfTest(s p11.SessionHandle, e *entry) error {
 }
 
 // agrees compares one shared secret with the software's.
-func (t *Token) agrees(s p11.SessionHandle, e *entry) (bool, error) {
+func (t *local) agrees(s p11.SessionHandle, e *entry) (bool, error) {
 	peer, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {
 		return false, err
@@ -235,7 +217,7 @@ func (t *Token) agrees(s p11.SessionHandle, e *entry) (bool, error) {
 }
 
 // sweep destroys every object with all the given attributes.
-func (t *Token) sweep(s p11.SessionHandle, match ...*p11.Attribute) error {
+func (t *local) sweep(s p11.SessionHandle, match ...*p11.Attribute) error {
 	handles, err := t.find(s, match)
 	if err != nil {
 		return err
@@ -246,12 +228,8 @@ func (t *Token) sweep(s p11.SessionHandle, match ...*p11.Attribute) error {
 	return err
 }
 
-// Destroy removes a key, or the debris that has its label. It refuses with
-// ErrAmbiguous when the label belongs to more than one key.
-func (t *Token) Destroy(ctx context.Context, ref Ref) error {
-	if err := ref.Validate(); err != nil {
-		return err
-	}
+// Destroy implements Engine.
+func (t *local) Destroy(ctx context.Context, ref Ref) error {
 	return t.write(ctx, "destroy", func(s p11.SessionHandle) error {
 		e, err := t.search(s, ref, t.slot.epoch.Load())
 		if err != nil {

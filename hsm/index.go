@@ -1,6 +1,8 @@
 package hsm
 
 import (
+	"context"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -12,8 +14,9 @@ import (
 // entry is one key as it was found. Handles outlive neither a login nor a
 // module; everything else is fixed for the life of the key.
 type entry struct {
-	info KeyInfo
-	bad  error // ErrAmbiguous, ErrTemplate or ErrKeyNotFound (half a pair): not usable
+	info  KeyInfo
+	print [sha256.Size]byte // of the public key, as in Key
+	bad   error             // ErrAmbiguous, ErrTemplate or ErrKeyNotFound (half a pair): not usable
 
 	at     atomic.Pointer[located]
 	finder sync.Mutex // one caller looks the handles up, the others wait for it
@@ -69,7 +72,7 @@ func (e *entry) same(o *entry) bool {
 
 // locate returns the key's handles in this login, looking them up when the login
 // is a new one. What is found must be the key that was indexed.
-func (t *Token) locate(s p11.SessionHandle, e *entry, epoch uint64) (located, error) {
+func (t *local) locate(s p11.SessionHandle, e *entry, epoch uint64) (located, error) {
 	if at := e.at.Load(); at != nil && at.epoch == epoch {
 		return *at, nil
 	}
@@ -86,14 +89,65 @@ func (t *Token) locate(s p11.SessionHandle, e *entry, epoch uint64) (located, er
 		return located{}, fresh.bad
 	}
 	if !e.same(fresh) {
-		return located{}, fmt.Errorf("%w: another key has its label now", ErrKeyNotFound)
+		return located{}, errOtherKey
 	}
 	e.at.Store(fresh.at.Load())
 	return *fresh.at.Load(), nil
 }
 
+// entry returns the indexed key that k names, or fetches it.
+func (t *local) entry(ctx context.Context, k Key) (*entry, error) {
+	if e := t.index.get(k.Ref); e != nil && e.bad == nil && e.info.ID == k.ID && e.print == k.Print {
+		return e, nil
+	}
+	e, err := t.fetch(ctx, k.Ref)
+	switch {
+	case err != nil:
+		return nil, err
+	case e.bad != nil:
+		return nil, fmt.Errorf("hsm: %w", e.bad)
+	case e.info.ID != k.ID || e.print != k.Print:
+		return nil, errOtherKey
+	}
+	return e, nil
+}
+
+var errOtherKey = fmt.Errorf("hsm: %w: another key has its label now", ErrKeyNotFound)
+
+// fetch searches the token for one key and records what it finds.
+func (t *local) fetch(ctx context.Context, ref Ref) (*entry, error) {
+	if err := ref.Validate(); err != nil {
+		return nil, err
+	}
+	var found *entry
+	err := t.do(ctx, call{op: OpFind, run: func(s p11.SessionHandle, _ located) (err error) {
+		if found, err = t.search(s, ref, t.slot.epoch.Load()); err == nil && found.bad == nil {
+			found.bad, err = t.idTaken(s, found)
+		}
+		return err
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return t.index.put(found), nil
+}
+
+// idTaken returns ErrAmbiguous when another object has the key's id.
+func (t *local) idTaken(s p11.SessionHandle, e *entry) (bad, err error) {
+	objects, err := t.objects(s, []*p11.Attribute{p11.NewAttribute(p11.CKA_ID, e.info.ID[:])})
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range objects {
+		if o.ref != e.info.Ref {
+			return fmt.Errorf("%w: %s and %s have one id", ErrAmbiguous, e.info.Ref, o.ref), nil
+		}
+	}
+	return nil, nil
+}
+
 // search looks for one reference by label.
-func (t *Token) search(s p11.SessionHandle, r Ref, epoch uint64) (*entry, error) {
+func (t *local) search(s p11.SessionHandle, r Ref, epoch uint64) (*entry, error) {
 	objects, err := t.objects(s, []*p11.Attribute{p11.NewAttribute(p11.CKA_LABEL, r.String())})
 	if err != nil {
 		return nil, err
@@ -107,7 +161,7 @@ func (t *Token) search(s p11.SessionHandle, r Ref, epoch uint64) (*entry, error)
 
 // enumerate reads all our keys. Objects with labels that are not ours are
 // nobody's business here.
-func (t *Token) enumerate(s p11.SessionHandle) (map[Ref]*entry, error) {
+func (t *local) enumerate(s p11.SessionHandle) (map[Ref]*entry, error) {
 	epoch := t.slot.epoch.Load()
 	objects, err := t.objects(s, nil)
 	if err != nil {
@@ -184,6 +238,7 @@ func pair(r Ref, objects []object, epoch uint64) *entry {
 	default:
 		at.public = public[0].handle
 		e.info.Public, e.info.Algorithm = public[0].public, public[0].algorithm
+		e.print = e.info.Key().Print
 	}
 	if e.bad == nil && !roles[r.Role].allows(e.info.Algorithm) {
 		e.bad = fmt.Errorf("%w: %s: role does not allow %s", ErrTemplate, r, e.info.Algorithm)

@@ -19,10 +19,10 @@ type TokenInfo struct {
 	Module       string // path of the PKCS#11 library
 }
 
-// Info asks the token who it is, for transcripts and operators.
-func (t *Token) Info(ctx context.Context) (TokenInfo, error) {
+// Info implements Engine.
+func (t *local) Info(ctx context.Context) (TokenInfo, error) {
 	out := TokenInfo{Module: t.config.Module}
-	err := t.do(ctx, call{mechanism: "info", run: func(p11.SessionHandle, located) error {
+	err := t.do(ctx, call{op: OpInfo, run: func(p11.SessionHandle, located) error {
 		i, err := t.mod.ctx.GetTokenInfo(t.slot.id)
 		if err != nil {
 			return err

@@ -2,46 +2,42 @@ package hsm
 
 import (
 	"context"
-	"fmt"
-
-	p11 "github.com/miekg/pkcs11"
+	"time"
 )
+
+// macLen is the length of an HMAC-SHA256.
+const macLen = 32
 
 // MAC is an HMAC-SHA256 key in the token.
 type MAC struct {
 	token *Token
-	key   *entry
+	key   *known
 }
 
 // MAC returns a handle for a key of RoleMAC.
 func (t *Token) MAC(ctx context.Context, ref Ref) (*MAC, error) {
-	e, err := t.entry(ctx, ref)
+	k, err := t.known(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	if e.info.Algorithm != HMACSHA256 {
+	if k.info.Algorithm != HMACSHA256 {
 		return nil, wrongRole(ref, "HMAC")
 	}
-	return &MAC{t, e}, nil
+	return &MAC{t, k}, nil
 }
 
 // Info describes the key.
 func (m *MAC) Info() KeyInfo { return m.key.info }
 
-var hmacMechanism = []*p11.Mechanism{p11.NewMechanism(p11.CKM_SHA256_HMAC, nil)}
-
 // MAC returns the 32-byte HMAC-SHA256 of msg.
 func (m *MAC) MAC(ctx context.Context, msg []byte) ([]byte, error) {
-	var mac []byte
-	err := m.token.do(ctx, call{mechanism: "hmac", key: m.key, run: func(s p11.SessionHandle, at located) (err error) {
-		mac, err = m.token.sign(s, hmacMechanism, at.private, msg)
-		return err
-	}})
-	if err != nil {
-		return nil, err
-	}
-	if len(mac) != 32 {
-		return nil, fmt.Errorf("hsm: %w: HMAC of %d bytes", ErrRefused, len(mac))
-	}
-	return mac, nil
+	return m.AppendMAC(ctx, make([]byte, 0, macLen), msg)
+}
+
+// AppendMAC is MAC that appends to dst; with room there it allocates nothing.
+func (m *MAC) AppendMAC(ctx context.Context, dst, msg []byte) ([]byte, error) {
+	start := time.Now()
+	out, err := m.token.engine.MAC(ctx, m.key.key, dst, msg)
+	m.token.used(m.key, OpMAC, 0, start, err)
+	return out, err
 }

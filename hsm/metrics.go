@@ -1,30 +1,70 @@
 package hsm
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics of one token. Labels are bounded: mechanisms are the names in this
-// package, outcomes and classes those of class.go.
+// metrics of a front. Labels are bounded: mechanisms are the names in engine.go,
+// outcomes those of class.go.
 type metrics struct {
-	operations *prometheus.HistogramVec // seconds in the module and in healing, by mechanism, outcome
-	wait       prometheus.Histogram     // seconds until a lane was free, only when there was a wait
-	inUse      prometheus.Gauge
-	waiting    prometheus.Gauge
-	sessions   prometheus.Gauge
-	logins     *prometheus.CounterVec // by outcome
-	heals      *prometheus.CounterVec // by class
-
-	registerer prometheus.Registerer
-	registered []prometheus.Collector
+	registered
+	operations *prometheus.HistogramVec // by mechanism, outcome
+	// ok holds the observers of good ends, by operation and scheme: a look-up in
+	// the vector costs an allocation.
+	ok [OpInfo + 1][SchemePSS + 1]prometheus.Observer
 }
 
 func newMetrics(reg prometheus.Registerer, token string) (*metrics, error) {
 	m := &metrics{
 		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "signet_hsm_operation_seconds", Help: "Time of one HSM operation with its heal and retry, without the wait for a lane.",
+			Name: "signet_hsm_operation_seconds", Help: "Time of one HSM operation, with the wait for a lane, heals and retries.",
 			Buckets: prometheus.ExponentialBuckets(25e-6, 2.5, 14), // 25 us .. 3.7 s
 		}, []string{"mechanism", "outcome"}),
+	}
+	for op := range m.ok {
+		for s := range m.ok[op] {
+			if name := mechanismName(Op(op), Scheme(s)); name != "" {
+				m.ok[op][s] = m.operations.WithLabelValues(name, outcome(nil))
+			}
+		}
+	}
+	return m, m.register(reg, token, m.operations)
+}
+
+// mechanismName is the label of an operation; "" for a pair that does not exist.
+func mechanismName(op Op, s Scheme) string {
+	switch {
+	case op == OpSign && s != 0:
+		return s.String()
+	case op != OpSign && op != 0 && s == 0:
+		return op.String()
+	}
+	return ""
+}
+
+func (m *metrics) done(op Op, s Scheme, took time.Duration, err error) {
+	if err == nil {
+		m.ok[op][s].Observe(took.Seconds())
+		return
+	}
+	m.operations.WithLabelValues(mechanismName(op, s), outcome(err)).Observe(took.Seconds())
+}
+
+// laneMetrics of an engine in this process.
+type laneMetrics struct {
+	registered
+	wait     prometheus.Histogram // seconds until a lane was free, only when there was a wait
+	inUse    prometheus.Gauge
+	waiting  prometheus.Gauge
+	sessions prometheus.Gauge
+	logins   *prometheus.CounterVec // by outcome
+	heals    *prometheus.CounterVec // by class
+}
+
+func newLaneMetrics(reg prometheus.Registerer, token string) (*laneMetrics, error) {
+	m := &laneMetrics{
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "signet_hsm_lane_wait_seconds", Help: "Time callers waited for a free lane, when none was free.",
 			Buckets: prometheus.ExponentialBuckets(25e-6, 2.5, 14),
@@ -39,23 +79,34 @@ func newMetrics(reg prometheus.Registerer, token string) (*metrics, error) {
 			Name: "signet_hsm_heals_total", Help: "Operations retried after a heal, by error class.",
 		}, []string{"class"}),
 	}
-	if reg == nil {
-		return m, nil
-	}
-	m.registerer = prometheus.WrapRegistererWith(prometheus.Labels{"token": token}, reg)
-	for _, c := range []prometheus.Collector{m.operations, m.wait, m.inUse, m.waiting, m.sessions, m.logins, m.heals} {
-		if err := m.registerer.Register(c); err != nil {
-			m.unregister()
-			return nil, err
-		}
-		m.registered = append(m.registered, c)
-	}
-	return m, nil
+	return m, m.register(reg, token, m.wait, m.inUse, m.waiting, m.sessions, m.logins, m.heals)
 }
 
-func (m *metrics) unregister() {
-	for _, c := range m.registered {
-		m.registerer.Unregister(c)
+// registered are collectors that one token has at a registry.
+type registered struct {
+	registerer prometheus.Registerer
+	collectors []prometheus.Collector
+}
+
+// register adds all of them under the token's label, or none.
+func (r *registered) register(reg prometheus.Registerer, token string, list ...prometheus.Collector) error {
+	if reg == nil {
+		return nil
 	}
-	m.registered = nil
+	r.registerer = prometheus.WrapRegistererWith(prometheus.Labels{"token": token}, reg)
+	for _, c := range list {
+		if err := r.registerer.Register(c); err != nil {
+			r.unregister()
+			return err
+		}
+		r.collectors = append(r.collectors, c)
+	}
+	return nil
+}
+
+func (r *registered) unregister() {
+	for _, c := range r.collectors {
+		r.registerer.Unregister(c)
+	}
+	r.collectors = nil
 }

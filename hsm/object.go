@@ -26,7 +26,7 @@ const findBatch = 1000
 // search; the caller drops it. A search without a login finds public objects only
 // and says nothing about it, so a result counts only in a session that is still
 // logged in afterwards: an outage must not look like a missing key.
-func (t *Token) find(s p11.SessionHandle, template []*p11.Attribute) ([]p11.ObjectHandle, error) {
+func (t *local) find(s p11.SessionHandle, template []*p11.Attribute) ([]p11.ObjectHandle, error) {
 	c := t.mod.ctx
 	if err := c.FindObjectsInit(s, template); err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (t *Token) find(s p11.SessionHandle, template []*p11.Attribute) ([]p11.Obje
 }
 
 // objects returns our keys among the objects that match the template.
-func (t *Token) objects(s p11.SessionHandle, template []*p11.Attribute) ([]object, error) {
+func (t *local) objects(s p11.SessionHandle, template []*p11.Attribute) ([]object, error) {
 	handles, err := t.find(s, template)
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func (t *Token) objects(s p11.SessionHandle, template []*p11.Attribute) ([]objec
 // one without class or type, which a process that is killed while SoftHSM writes a
 // file leaves behind: one such file must not keep every node from starting. After
 // these errors only is a session used on: reading starts no operation.
-func (t *Token) read(s p11.SessionHandle, h p11.ObjectHandle) (*object, error) {
+func (t *local) read(s p11.SessionHandle, h p11.ObjectHandle) (*object, error) {
 	head, err := t.attributes(s, h, p11.CKA_CLASS, p11.CKA_LABEL)
 	if err != nil {
 		switch err {
@@ -115,7 +115,7 @@ func (t *Token) read(s p11.SessionHandle, h p11.ObjectHandle) (*object, error) {
 }
 
 // loggedIn returns USER_NOT_LOGGED_IN when the login is gone.
-func (t *Token) loggedIn(s p11.SessionHandle) error {
+func (t *local) loggedIn(s p11.SessionHandle) error {
 	info, err := t.mod.ctx.GetSessionInfo(s)
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func (t *Token) loggedIn(s p11.SessionHandle) error {
 }
 
 // attributes reads values in the order asked.
-func (t *Token) attributes(s p11.SessionHandle, h p11.ObjectHandle, types ...uint) ([][]byte, error) {
+func (t *local) attributes(s p11.SessionHandle, h p11.ObjectHandle, types ...uint) ([][]byte, error) {
 	ask := make([]*p11.Attribute, len(types))
 	for i, typ := range types {
 		ask[i] = p11.NewAttribute(typ, nil)

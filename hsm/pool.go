@@ -23,7 +23,7 @@ type lane struct {
 }
 
 // acquire takes a lane; the wait ends with ctx or Close.
-func (t *Token) acquire(ctx context.Context) (*lane, error) {
+func (t *local) acquire(ctx context.Context) (*lane, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("hsm: %w: %w", fault.ErrUnavailable, err)
 	}
@@ -53,14 +53,14 @@ func (t *Token) acquire(ctx context.Context) (*lane, error) {
 	}
 }
 
-func (t *Token) release(l *lane) {
+func (t *local) release(l *lane) {
 	t.metrics.inUse.Dec()
 	t.lanes <- l // never blocks: the channel holds all lanes
 }
 
 // connect opens the lane's session when it has none. Lanes are read-only: only
 // the creation of keys writes, and that opens a session of its own.
-func (t *Token) connect(l *lane) error {
+func (t *local) connect(l *lane) error {
 	wave := t.slot.wave.Load()
 	if l.open && l.wave == wave {
 		return nil
@@ -77,14 +77,14 @@ func (t *Token) connect(l *lane) error {
 
 // drop closes a session that returned an error. It is never used again: an
 // operation may still be active in it.
-func (t *Token) drop(l *lane) {
+func (t *local) drop(l *lane) {
 	if l.open && l.wave == t.slot.wave.Load() {
 		_ = t.mod.ctx.CloseSession(l.session)
 	}
 	t.forget(l)
 }
 
-func (t *Token) forget(l *lane) {
+func (t *local) forget(l *lane) {
 	if l.open {
 		l.open = false
 		t.metrics.sessions.Dec()
@@ -93,41 +93,36 @@ func (t *Token) forget(l *lane) {
 
 // call is one stateless use of the module: doing it twice does no harm.
 type call struct {
-	mechanism string
-	key       *entry // nil when no key is used
+	op  Op
+	key *entry // nil when no key is used
 	// run gets a session and, when key is set, its handles.
 	run func(s p11.SessionHandle, at located) error
 }
 
 // do runs c on a lane. An error of a class that heals costs the session, one heal
 // and one retry; any other return value costs the session only.
-func (t *Token) do(ctx context.Context, c call) error {
-	start := time.Now()
+func (t *local) do(ctx context.Context, c call) error {
 	l, err := t.acquire(ctx)
 	if err != nil {
-		t.metrics.operations.WithLabelValues(c.mechanism, outcome(err)).Observe(time.Since(start).Seconds())
 		return err
 	}
 	defer t.release(l)
-	start = time.Now()
 	epoch, err := t.attempt(l, c)
 	if err != nil && ctx.Err() == nil && t.heal(ctx, c, epoch, &err) {
 		_, err = t.attempt(l, c)
 	}
-	t.metrics.operations.WithLabelValues(c.mechanism, outcome(err)).Observe(time.Since(start).Seconds())
 	if err != nil {
 		if c.key != nil && errors.Is(err, ErrKeyNotFound) {
 			t.index.forget(c.key)
 		}
-		return wrap(c.mechanism, err)
+		return wrap(c.op.String(), err)
 	}
-	t.good()
 	return nil
 }
 
 // attempt runs c once. On an error from the module the session is gone
 // afterwards and the key's handles are looked up anew next time.
-func (t *Token) attempt(l *lane, c call) (epoch uint64, err error) {
+func (t *local) attempt(l *lane, c call) (epoch uint64, err error) {
 	defer func() {
 		if isReturnValue(err) {
 			t.drop(l)
@@ -156,7 +151,7 @@ func (t *Token) attempt(l *lane, c call) (epoch uint64, err error) {
 // heal looks after an attempt in the given epoch that ended with *err, and
 // reports whether another attempt makes sense. When the login can not be had
 // again, that is the error to tell.
-func (t *Token) heal(ctx context.Context, c call, epoch uint64, err *error) bool {
+func (t *local) heal(ctx context.Context, c call, epoch uint64, err *error) bool {
 	cl := classify(*err)
 	if !cl.heals() && cl != classToken {
 		return false
@@ -167,7 +162,7 @@ func (t *Token) heal(ctx context.Context, c call, epoch uint64, err *error) bool
 	}
 	t.metrics.heals.WithLabelValues(cl.String()).Inc()
 	t.log.LogAttrs(ctx, slog.LevelDebug, "hsm: heal and retry",
-		slog.String("mechanism", c.mechanism), slog.String("class", cl.String()), slog.Any("cause", *err))
+		slog.String("operation", c.op.String()), slog.String("class", cl.String()), slog.Any("cause", *err))
 	if herr != nil {
 		*err = herr
 		return false
@@ -176,7 +171,7 @@ func (t *Token) heal(ctx context.Context, c call, epoch uint64, err *error) bool
 }
 
 // login calls slot.ensure and tells the world what came of it.
-func (t *Token) login(ctx context.Context, seen uint64) error {
+func (t *local) login(ctx context.Context, seen uint64) error {
 	did, err := t.slot.ensure(ctx, seen, t.config.PIN)
 	if did.loggedIn {
 		t.metrics.logins.WithLabelValues(outcome(err)).Inc()

@@ -9,10 +9,7 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"io"
-	"slices"
 	"time"
-
-	p11 "github.com/miekg/pkcs11"
 )
 
 // signWait bounds Sign, which has no context of its own.
@@ -21,7 +18,7 @@ const signWait = 30 * time.Second
 // Signer is a private key in the token as a crypto.Signer.
 type Signer struct {
 	token *Token
-	key   *entry
+	key   *known
 }
 
 var _ crypto.Signer = (*Signer)(nil)
@@ -29,14 +26,14 @@ var _ crypto.Signer = (*Signer)(nil)
 // Signer returns a handle for signing with a key of a signing role. It stays
 // valid until the token closes, through healed sessions and logins.
 func (t *Token) Signer(ctx context.Context, ref Ref) (*Signer, error) {
-	e, err := t.entry(ctx, ref)
+	k, err := t.known(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	if e.info.Public == nil || !roles[ref.Role].sign {
+	if k.info.Public == nil || !roles[ref.Role].sign {
 		return nil, wrongRole(ref, "signatures")
 	}
-	return &Signer{t, e}, nil
+	return &Signer{t, k}, nil
 }
 
 // Public returns the public half as read from the token.
@@ -57,65 +54,62 @@ func (s *Signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 // RSA PKCS #1 v1.5 or, with *rsa.PSSOptions, PSS. Ed25519 takes the message
 // itself and crypto.Hash(0). Other hashes are refused with ErrUnsupported.
 func (s *Signer) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	if opts == nil {
-		return nil, fmt.Errorf("hsm: %w: signer options are needed", ErrUnsupported)
-	}
-	hash := opts.HashFunc()
-	name, m, in := "ecdsa", ecdsaMechanism, digest
-	switch pub := s.key.info.Public.(type) {
-	case ed25519.PublicKey:
-		if o, ok := opts.(*ed25519.Options); hash != 0 || ok && o.Context != "" {
-			return nil, fmt.Errorf("hsm: %w: only pure Ed25519, without a context", ErrUnsupported)
-		}
-		name, m = "eddsa", eddsaMechanism
-	case *ecdsa.PublicKey:
-		if err := checkDigest(hash, digest); err != nil {
-			return nil, err
-		}
-	case *rsa.PublicKey:
-		if err := checkDigest(hash, digest); err != nil {
-			return nil, err
-		}
-		if pss, ok := opts.(*rsa.PSSOptions); ok {
-			params, err := pssParams(pub, hash, pss.SaltLength)
-			if err != nil {
-				return nil, err
-			}
-			name, m = "rsa-pss", []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS_PSS, params)}
-		} else {
-			name, m = "rsa-pkcs1", pkcs1Mechanism
-			in = slices.Concat(digestInfo[hash], digest)
-		}
-	}
-	if !s.token.mechanisms[m[0].Mechanism] {
-		return nil, fmt.Errorf("hsm: %w: the token has no mechanism 0x%x", ErrUnsupported, m[0].Mechanism)
-	}
-	var sig []byte
-	err := s.token.do(ctx, call{mechanism: name, key: s.key, run: func(sh p11.SessionHandle, at located) (err error) {
-		sig, err = s.token.sign(sh, m, at.private, in)
-		return err
-	}})
+	return s.AppendSignature(ctx, make([]byte, 0, s.size()), digest, opts)
+}
+
+// AppendSignature is SignContext that appends to dst. With room for a signature
+// in dst (72 bytes for P-256) it allocates nothing.
+func (s *Signer) AppendSignature(ctx context.Context, dst, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	m, err := s.mechanism(digest, opts)
 	if err != nil {
 		return nil, err
 	}
-	if name == "ecdsa" {
-		return derSignature(sig)
+	start := time.Now()
+	sig, err := s.token.engine.Sign(ctx, s.key.key, m, dst, digest)
+	s.token.used(s.key, OpSign, m.Scheme, start, err)
+	if err != nil {
+		return nil, err
+	}
+	if m.Scheme == SchemeECDSA {
+		return derSignature(sig, len(dst))
 	}
 	return sig, nil
 }
 
-// Mechanisms without parameters are shared: nothing writes to them.
-var (
-	ecdsaMechanism = []*p11.Mechanism{p11.NewMechanism(p11.CKM_ECDSA, nil)}
-	eddsaMechanism = []*p11.Mechanism{p11.NewMechanism(ckmEDDSA, nil)}
-	pkcs1Mechanism = []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS, nil)}
-)
-
-func (t *Token) sign(s p11.SessionHandle, m []*p11.Mechanism, key p11.ObjectHandle, in []byte) ([]byte, error) {
-	if err := t.mod.ctx.SignInit(s, m, key); err != nil {
-		return nil, err
+// size is the greatest length of a signature.
+func (s *Signer) size() int {
+	switch pub := s.key.info.Public.(type) {
+	case *rsa.PublicKey:
+		return pub.Size()
+	case *ecdsa.PublicKey:
+		return 8 + 2*((pub.Curve.Params().BitSize+7)/8+1)
 	}
-	return t.mod.ctx.Sign(s, in)
+	return ed25519.SignatureSize
+}
+
+// mechanism reads the options as crypto.Signer has them.
+func (s *Signer) mechanism(digest []byte, opts crypto.SignerOpts) (Mechanism, error) {
+	if opts == nil {
+		return Mechanism{}, fmt.Errorf("hsm: %w: signer options are needed", ErrUnsupported)
+	}
+	hash := opts.HashFunc()
+	switch pub := s.key.info.Public.(type) {
+	case ed25519.PublicKey:
+		if o, ok := opts.(*ed25519.Options); hash != 0 || ok && o.Context != "" {
+			return Mechanism{}, fmt.Errorf("hsm: %w: only pure Ed25519, without a context", ErrUnsupported)
+		}
+		return Mechanism{Scheme: SchemeEdDSA}, nil
+	case *rsa.PublicKey:
+		if err := checkDigest(hash, digest); err != nil {
+			return Mechanism{}, err
+		}
+		if pss, ok := opts.(*rsa.PSSOptions); ok {
+			salt, err := pssSalt(pub, hash, pss.SaltLength)
+			return Mechanism{Scheme: SchemePSS, Hash: hash, Salt: salt}, err
+		}
+		return Mechanism{Scheme: SchemePKCS1v15, Hash: hash}, nil
+	}
+	return Mechanism{Scheme: SchemeECDSA, Hash: hash}, checkDigest(hash, digest)
 }
 
 // checkDigest keeps SHA-1 and MD5, and digests of another hash, out.
@@ -136,8 +130,8 @@ var digestInfo = map[crypto.Hash][]byte{
 	crypto.SHA512: {0x30, 0x51, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03, 0x05, 0x00, 0x04, 0x40},
 }
 
-// pssParams reads the salt length as crypto/rsa does.
-func pssParams(pub *rsa.PublicKey, h crypto.Hash, salt int) ([]byte, error) {
+// pssSalt reads the salt length as crypto/rsa does.
+func pssSalt(pub *rsa.PublicKey, h crypto.Hash, salt int) (int, error) {
 	longest := (pub.N.BitLen()-1+7)/8 - 2 - h.Size()
 	switch salt {
 	case rsa.PSSSaltLengthAuto:
@@ -146,41 +140,39 @@ func pssParams(pub *rsa.PublicKey, h crypto.Hash, salt int) ([]byte, error) {
 		salt = h.Size()
 	}
 	if salt < 0 || salt > longest {
-		return nil, fmt.Errorf("hsm: %w: PSS salt of %d bytes", ErrUnsupported, salt)
+		return 0, fmt.Errorf("hsm: %w: PSS salt of %d bytes", ErrUnsupported, salt)
 	}
-	switch h {
-	case crypto.SHA384:
-		return p11.NewPSSParams(p11.CKM_SHA384, p11.CKG_MGF1_SHA384, uint(salt)), nil
-	case crypto.SHA512:
-		return p11.NewPSSParams(p11.CKM_SHA512, p11.CKG_MGF1_SHA512, uint(salt)), nil
-	}
-	return p11.NewPSSParams(p11.CKM_SHA256, p11.CKG_MGF1_SHA256, uint(salt)), nil
+	return salt, nil
 }
 
-// derSignature turns r||s, each at most 66 bytes (P-521), into Ecdsa-Sig-Value.
-func derSignature(raw []byte) ([]byte, error) {
-	half := len(raw) / 2
-	if half == 0 || half > 66 || len(raw)%2 != 0 {
-		return nil, fmt.Errorf("hsm: %w: ECDSA signature of %d bytes", ErrRefused, len(raw))
+// derSignature turns r||s, each at most 66 bytes (P-521), which stand in b from
+// byte from on, into Ecdsa-Sig-Value in the same place.
+func derSignature(b []byte, from int) ([]byte, error) {
+	var raw [132]byte
+	n := copy(raw[:], b[from:])
+	half := n / 2
+	if half == 0 || n != len(b)-from || n%2 != 0 {
+		return nil, fmt.Errorf("hsm: %w: ECDSA signature of %d bytes", ErrRefused, len(b)-from)
 	}
-	r, s := bytes.TrimLeft(raw[:half], "\x00"), bytes.TrimLeft(raw[half:], "\x00")
+	r, s := bytes.TrimLeft(raw[:half], "\x00"), bytes.TrimLeft(raw[half:n], "\x00")
 	if len(r) == 0 || len(s) == 0 {
 		return nil, fmt.Errorf("hsm: %w: ECDSA signature with a zero", ErrRefused)
 	}
 	size := 4 + len(r) + int(r[0]>>7) + len(s) + int(s[0]>>7)
-	der := make([]byte, 0, 3+size)
-	der = append(der, 0x30)
+	der := append(b[:from], 0x30)
 	if size > 127 {
 		der = append(der, 0x81)
 	}
 	der = append(der, byte(size))
-	for _, v := range [][]byte{r, s} {
-		pad := v[0] >> 7 // a set top bit would be a sign
-		der = append(der, 0x02, byte(len(v))+pad)
-		if pad == 1 {
-			der = append(der, 0)
-		}
-		der = append(der, v...)
+	return appendInteger(appendInteger(der, r), s), nil
+}
+
+// appendInteger appends an INTEGER from its bytes without leading zeros.
+func appendInteger(der, v []byte) []byte {
+	pad := v[0] >> 7 // a set top bit would be a sign
+	der = append(der, 0x02, byte(len(v))+pad)
+	if pad == 1 {
+		der = append(der, 0)
 	}
-	return der, nil
+	return append(der, v...)
 }

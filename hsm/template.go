@@ -126,7 +126,7 @@ const (
 
 // compare reads back what the role demands. The first result tells how the
 // object differs, the second that it could not be read.
-func (t *Token) compare(s p11.SessionHandle, o *object, how strictness) (mismatch, err error) {
+func (t *local) compare(s p11.SessionHandle, o *object, how strictness) (mismatch, err error) {
 	h := halfPrivate
 	switch o.class {
 	case p11.CKO_PUBLIC_KEY:
