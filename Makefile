@@ -36,8 +36,16 @@ lint: ## gofumpt and staticcheck, pinned in tools/go.mod
 	$(TOOL) staticcheck ./...
 
 .PHONY: bench
-bench: deps ## Run the benchmarks of the hot packages (see benchmarks/RESULTS.md)
-	$(GO) test -run='^$$' -bench=. -benchmem ./signature ./hsm ./registration ./token ./ca/... ./api/pki ./internal/envelope ./internal/group
+bench: deps ## Measure against peers and limits; writes benchmarks/RESULTS.md and charts (15 minutes; ARGS=-only=hsm)
+	$(GO) run ./benchmarks/run $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: deps ## The same with fewer rounds and sizes, into bin/bench-quick (2 minutes)
+	$(GO) run ./benchmarks/run -quick -dir bin/bench-quick $(ARGS)
+
+.PHONY: bench-go
+bench-go: deps ## Go's own benchmarks of the hot packages
+	$(GO) test -run='^$$' -bench=. -benchmem ./signature ./hsm ./registration ./token ./ca/... ./api/... ./internal/envelope ./internal/group
 
 .PHONY: soak
 soak: deps-test ## The long forms of tests: 100,000 raced verdicts, SIGKILLs, 10,000 certificates (an hour)
