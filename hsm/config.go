@@ -31,6 +31,9 @@ type Config struct {
 	// PIN is asked once per login, which includes the logins that heal a lost
 	// one. The Bytes stay the source's: hsm neither keeps nor wipes them.
 	PIN func(ctx context.Context) (secret.Bytes, error)
+	// LoggedIn hears how the C_Login ended that followed a PIN; nil = nobody does.
+	// Who gave a PIN may wipe it then.
+	LoggedIn func(err error)
 	// Lanes is the number of sessions, so of calls in the module at once; 0 is
 	// twice GOMAXPROCS.
 	Lanes int

@@ -172,7 +172,7 @@ func (t *local) heal(ctx context.Context, c call, epoch uint64, err *error) bool
 
 // login calls slot.ensure and tells the world what came of it.
 func (t *local) login(ctx context.Context, seen uint64) error {
-	did, err := t.slot.ensure(ctx, seen, t.config.PIN)
+	did, err := t.slot.ensure(ctx, seen, &t.config)
 	if did.loggedIn {
 		t.metrics.logins.WithLabelValues(outcome(err)).Inc()
 	}

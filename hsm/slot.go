@@ -8,7 +8,6 @@ import (
 	p11 "github.com/miekg/pkcs11"
 
 	"github.com/signet-hsm/signet/fault"
-	"github.com/signet-hsm/signet/internal/secret"
 )
 
 // slot is the login of this process at one token. PKCS#11 logs in applications,
@@ -73,7 +72,7 @@ type loginResult struct {
 // epoch seen (0 = always look). It is the only place that calls C_Login, one
 // caller at a time: with many calls failing at once one logs in and the rest find
 // the work done.
-func (s *slot) ensure(ctx context.Context, seen uint64, pin func(context.Context) (secret.Bytes, error)) (loginResult, error) {
+func (s *slot) ensure(ctx context.Context, seen uint64, c *Config) (loginResult, error) {
 	var did loginResult
 	if err := take(ctx, s.lock); err != nil {
 		return did, err
@@ -110,7 +109,7 @@ func (s *slot) ensure(ctx context.Context, seen uint64, pin func(context.Context
 	did.loggedIn = true
 	s.epoch.Add(1)
 	defer s.epoch.Add(1)
-	return did, s.login(ctx, pin)
+	return did, s.login(ctx, c)
 }
 
 func (s *slot) state() (uint, error) {
@@ -121,20 +120,24 @@ func (s *slot) state() (uint, error) {
 	return info.State, err
 }
 
-func (s *slot) login(ctx context.Context, source func(context.Context) (secret.Bytes, error)) error {
-	pin, err := source(ctx)
+func (s *slot) login(ctx context.Context, c *Config) error {
+	pin, err := c.PIN(ctx)
 	if err != nil {
 		return fmt.Errorf("hsm: read the PIN: %w: %w", fault.ErrUnavailable, err)
 	}
 	err = s.mod.ctx.Login(s.anchor, p11.CKU_USER, text(pin))
-	switch {
-	case err == nil, err == p11.Error(p11.CKR_USER_ALREADY_LOGGED_IN):
-		return nil
-	case classify(err) == classPIN:
-		s.refused = wrap("log in", err)
-		return s.refused
+	if err == p11.Error(p11.CKR_USER_ALREADY_LOGGED_IN) {
+		err = nil
 	}
-	return wrap("log in", err)
+	refused := classify(err) == classPIN
+	err = wrap("log in", err)
+	if refused {
+		s.refused = err
+	}
+	if c.LoggedIn != nil {
+		c.LoggedIn(err)
+	}
+	return err
 }
 
 // take gets a lock of one place, or the end of ctx.
