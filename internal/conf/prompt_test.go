@@ -108,8 +108,14 @@ func TestSourcesExcludeEachOther(t *testing.T) {
 	t.Parallel()
 	fd := 3
 	for _, bad := range []conf.SecretSource{
-		{}, {File: "a", FD: &fd}, {File: "a", Credential: "b"}, {Credential: "b", Prompt: "c"},
-		{Credential: "../b"}, {Credential: ".."}, {Prompt: "a\nb"}, {Prompt: "a\x1b[2J"},
+		{},
+		{File: "a", FD: &fd},
+		{File: "a", Credential: "b"},
+		{Credential: "b", Prompt: "c"},
+		{Credential: "../b"},
+		{Credential: ".."},
+		{Prompt: "a\nb"},
+		{Prompt: "a\x1b[2J"},
 	} {
 		require.Error(t, bad.Validate(), "%+v", bad)
 	}
