@@ -36,6 +36,14 @@
 // NEVER_EXTRACTABLE, uses the key once, and destroys what is not as demanded; a
 // key found on the token whose usage bits differ from its role is ErrTemplate.
 //
+// # Ceremonies
+//
+// Officer has what a key ceremony may do and a service may not: keys that have a
+// backup, PINs, and the attributes of every object. It is to be had only of a Token
+// whose module is in this process. No key on a token is ever extractable for its
+// backup: GenerateBacked wraps a session object and keeps what was unwrapped.
+// Witness tells a transcript of every call that changes a token.
+//
 // # States
 //
 // A Token is open or closed. Within it: login epochs (object handles live in

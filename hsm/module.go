@@ -20,7 +20,8 @@ var registry = struct {
 	sync.Mutex // also guards the environment during C_Initialize
 	modules    map[string]*module
 	wrap       map[string]func(cryptoki) cryptoki // faults, by path; tests only
-}{modules: map[string]*module{}}
+	witness    map[string]func(Call)              // see Witness
+}{modules: map[string]*module{}, witness: map[string]func(Call){}}
 
 // cryptoki is what we call of a module: *pkcs11.Ctx, or a test's wrapper around
 // one that lies or fails.
@@ -33,6 +34,7 @@ type cryptoki interface {
 	GetMechanismList(slot uint) ([]*p11.Mechanism, error)
 	InitToken(slot uint, pin, label string) error
 	InitPIN(p11.SessionHandle, string) error
+	SetPIN(s p11.SessionHandle, old, new string) error
 	OpenSession(slot, flags uint) (p11.SessionHandle, error)
 	CloseSession(p11.SessionHandle) error
 	GetSessionInfo(p11.SessionHandle) (p11.SessionInfo, error)
@@ -44,7 +46,10 @@ type cryptoki interface {
 	GetAttributeValue(p11.SessionHandle, p11.ObjectHandle, []*p11.Attribute) ([]*p11.Attribute, error)
 	GenerateKey(p11.SessionHandle, []*p11.Mechanism, []*p11.Attribute) (p11.ObjectHandle, error)
 	GenerateKeyPair(s p11.SessionHandle, m []*p11.Mechanism, public, private []*p11.Attribute) (p11.ObjectHandle, p11.ObjectHandle, error)
+	CreateObject(p11.SessionHandle, []*p11.Attribute) (p11.ObjectHandle, error)
 	DestroyObject(p11.SessionHandle, p11.ObjectHandle) error
+	WrapKey(s p11.SessionHandle, m []*p11.Mechanism, wrapping, key p11.ObjectHandle) ([]byte, error)
+	UnwrapKey(s p11.SessionHandle, m []*p11.Mechanism, unwrapping p11.ObjectHandle, wrapped []byte, a []*p11.Attribute) (p11.ObjectHandle, error)
 	SignInit(p11.SessionHandle, []*p11.Mechanism, p11.ObjectHandle) error
 	Sign(p11.SessionHandle, []byte) ([]byte, error)
 	EncryptInit(p11.SessionHandle, []*p11.Mechanism, p11.ObjectHandle) error
@@ -87,6 +92,9 @@ func openModule(path string, env map[string]string) (*module, error) {
 	ctx := cryptoki(loaded)
 	if wrap := registry.wrap[real]; wrap != nil {
 		ctx = wrap(ctx)
+	}
+	if f := registry.witness[real]; f != nil {
+		ctx = witnessed{ctx, f}
 	}
 	restore, err := setenv(env)
 	defer restore()

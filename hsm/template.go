@@ -122,6 +122,7 @@ const (
 	standing     strictness = iota // an indexed key: usage bits and guards
 	newborn                        // a key just made: also how it came to be
 	newbornWhole                   // and the optional lines, which the module took
+	restored                       // from a backup: the optional lines, but not how it came to be
 )
 
 // compare reads back what the role demands. The first result tells how the
@@ -135,7 +136,7 @@ func (t *local) compare(s p11.SessionHandle, o *object, how strictness) (mismatc
 		h = halfSecret
 	}
 	list := slices.DeleteFunc(roles[o.ref.Role].usage(h, o.algorithm), func(a attribute) bool {
-		return a.optional && how != newbornWhole || a.born && how == standing
+		return a.optional && how != newbornWhole && how != restored || a.born && (how == standing || how == restored)
 	})
 	types := make([]uint, len(list))
 	for i, a := range list {
