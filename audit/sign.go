@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -41,7 +40,7 @@ func (s *Sealer) checkpoint(ctx context.Context, h *head, p *progress) error {
 		s.alarm(ctx, h, "the chain is shorter than its last checkpoint")
 		return nil
 	}
-	id, err := parseTenant(h.tenant)
+	id, err := tenant.Stored(h.tenant)
 	if err != nil {
 		return s.failed("checkpoint", err)
 	}
@@ -101,21 +100,9 @@ func scanCheckpoint(row pgx.Row) (c Checkpoint, err error) {
 	if err = row.Scan(&owner, &c.Number, &c.Seq, &hash, &mark, &at, &previous, &c.Key, &c.Signature); err != nil {
 		return c, err
 	}
-	if c.Tenant, err = parseTenant(owner); err != nil {
+	if c.Tenant, err = tenant.Stored(owner); err != nil {
 		return c, err
 	}
 	c.Hash, c.Previous, c.Mark, c.At = toDigest(hash), toDigest(previous), mark, at.Time.UTC()
 	return c, nil
-}
-
-// parseTenant also reads the installation's own tenant.
-func parseTenant(s string) (tenant.ID, error) {
-	if s == tenant.System.String() {
-		return tenant.System, nil
-	}
-	id, err := tenant.Parse(s)
-	if err != nil {
-		return id, fmt.Errorf("tenant %q: %w", s, err)
-	}
-	return id, nil
 }

@@ -88,7 +88,7 @@ func (v Verifier) Tenants(ctx context.Context) ([]tenant.ID, error) {
 		if err := row.Scan(&s); err != nil {
 			return tenant.ID{}, err
 		}
-		return parseTenant(s)
+		return tenant.Stored(s)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("audit: tenants: %w", pg.Unavailable(err))

@@ -45,6 +45,18 @@ func Parse(s string) (ID, error) {
 	return ID{s}, nil
 }
 
+// Stored is Parse for what stands in the database, where System has rows as well.
+func Stored(s string) (ID, error) {
+	if s == System.s {
+		return System, nil
+	}
+	id, err := Parse(s)
+	if err != nil {
+		return id, fmt.Errorf("tenant %q: %w", s, err)
+	}
+	return id, nil
+}
+
 // MustParse is Parse for constants; it panics on a bad name.
 func MustParse(s string) ID {
 	id, err := Parse(s)

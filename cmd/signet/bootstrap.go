@@ -35,8 +35,8 @@ type bootstrapped struct{ Admin, Integ credential }
 
 // ensureKeys makes the installation's own keys unless they are there: the
 // key-encryption key and the one that signs the audit log.
-func (p *process) ensureKeys(ctx context.Context, t *hsm.Token) error {
-	kek, err := p.cfg.kekRef()
+func (p *process) ensureKeys(ctx context.Context, s *stores) error {
+	kek, err := p.primaryKEK(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -44,13 +44,13 @@ func (p *process) ensureKeys(ctx context.Context, t *hsm.Token) error {
 		ref hsm.Ref
 		alg hsm.Algorithm
 	}{{kek, hsm.AES256}, {audit.KeyRef(), hsm.P256}} {
-		_, err := t.Lookup(ctx, k.ref)
+		_, err := s.token.Lookup(ctx, k.ref)
 		if errors.Is(err, hsm.ErrKeyNotFound) {
 			var id [16]byte
-			if err := t.Random(ctx, id[:]); err != nil {
+			if err := s.token.Random(ctx, id[:]); err != nil {
 				return err
 			}
-			_, err = t.Generate(ctx, k.ref, k.alg, id)
+			_, err = s.token.Generate(ctx, k.ref, k.alg, id)
 		}
 		if err != nil {
 			return fmt.Errorf("key %s: %w", k.ref, err)
@@ -149,7 +149,7 @@ func (p *process) runBootstrap(ctx context.Context, b bootstrapParams, out strin
 	if err != nil {
 		return err
 	}
-	if err := p.ensureKeys(ctx, s.token); err != nil {
+	if err := p.ensureKeys(ctx, s); err != nil {
 		s.close()
 		return err
 	}

@@ -271,7 +271,7 @@ func (p *process) openDev(ctx context.Context, fresh bool) (_ *domains, err erro
 	if err != nil {
 		return nil, err
 	}
-	if err = p.ensureKeys(ctx, s.token); err != nil {
+	if err = p.ensureKeys(ctx, s); err != nil {
 		s.close()
 		return nil, err
 	}

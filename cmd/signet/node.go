@@ -148,6 +148,7 @@ func (n *node) openWorkers() error {
 		"tokens":        n.d.tokens.Run,
 		"operations":    n.d.ledger.Run,
 		"audit":         n.d.sealer.Run,
+		"keys":          n.d.rotation.Run,
 		"inbox":         n.d.pushes.Run,
 		"ca":            n.authority.Run,
 		"revocation":    n.publisher.Run,

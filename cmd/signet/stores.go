@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -110,6 +111,7 @@ func (p *process) openStores(ctx context.Context) (_ *stores, err error) {
 type domains struct {
 	*stores
 	keyring   *envelope.Keyring
+	rotation  *envelope.Rotation
 	audit     *audit.Log
 	apps      *app.Registry
 	registrar *registration.Registrar
@@ -134,7 +136,7 @@ func (p *process) openDomains(ctx context.Context, s *stores) (_ *domains, err e
 			d.close()
 		}
 	}()
-	kekRef, err := p.cfg.kekRef()
+	kekRef, err := p.primaryKEK(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +150,12 @@ func (p *process) openDomains(ctx context.Context, s *stores) (_ *domains, err e
 	if d.audit, err = audit.New(audit.Config{DB: s.pool}); err != nil {
 		return nil, err
 	}
-	d.keyring = envelope.New(s.pool, kek, envelope.Options{KEKName: kekRef.String(), Logger: p.log, Metrics: p.registry})
+	d.keyring = envelope.New(s.pool, kek, envelope.Options{KEKName: kekRef.String(), KEKs: s.kek, Logger: p.log, Metrics: p.registry})
+	if d.rotation, err = envelope.NewRotation(envelope.RotationConfig{
+		DB: s.pool, Keyring: d.keyring, Columns: sealedColumns(), Logger: p.log,
+	}); err != nil {
+		return nil, err
+	}
 	if d.apps, err = app.New(app.Config{
 		DB: s.pool, HSM: s.token, Envelope: d.keyring, Audit: d.audit, Metrics: p.registry,
 	}); err != nil {
@@ -193,6 +200,37 @@ func (p *process) openDomains(ctx context.Context, s *stores) (_ *domains, err e
 		return nil, err
 	}
 	return d, nil
+}
+
+// primaryKEK is the key-encryption key that is in use: the configured one is the
+// first, and its successors are recorded.
+func (p *process) primaryKEK(ctx context.Context, s *stores) (hsm.Ref, error) {
+	name, err := envelope.PrimaryKEK(ctx, s.pool)
+	if err != nil {
+		return hsm.Ref{}, err
+	}
+	if name == "" {
+		return p.cfg.kekRef()
+	}
+	return hsm.ParseRef(name)
+}
+
+// kek finds a key-encryption key by the name that is stored with what it sealed.
+func (s *stores) kek(ctx context.Context, name string) (envelope.KEK, error) {
+	ref, err := hsm.ParseRef(name)
+	if err != nil {
+		return nil, err
+	}
+	return s.token.AEAD(ctx, ref)
+}
+
+// sealedColumns are all columns of sealed values; a test holds them against the
+// schema.
+func sealedColumns() []envelope.Column {
+	return slices.Concat(
+		access.SealedColumns(), app.SealedColumns(), registration.SealedColumns(), token.SealedColumns(),
+		operation.SealedColumns(), push.SealedColumns(), callback.SealedColumns(),
+	)
 }
 
 // openDelivery wires what is told to the outside world.

@@ -32,14 +32,21 @@ type KEK interface {
 // roll-back, for other rows may be sealed with it by then.
 type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // Options tune a Keyring. The zero value is fit for production.
 type Options struct {
-	// KEKName is stored with each DEK, to tell later which key sealed it: the
-	// HSM key's reference. "" means "kek".
+	// KEKName is what the given KEK is called: the HSM key's reference. It is stored
+	// with each DEK, to tell later which key sealed it. "" means "kek".
 	KEKName string
+	// KEKs finds KEKs of other names, which a rotation left or has made. nil: there
+	// are none, and a DEK that was sealed by one is ErrKEK.
+	KEKs func(ctx context.Context, name string) (KEK, error)
+	// Refresh is how long Seal goes on with a DEK before it asks which one is
+	// PRIMARY now; 0 means 30 s.
+	Refresh time.Duration
 	// Timeout bounds one look-up with its unwrapping; 0 means 10 s.
 	Timeout time.Duration
 	Now     func() time.Time      // nil means time.Now
@@ -47,7 +54,7 @@ type Options struct {
 	Metrics prometheus.Registerer // nil registers nothing
 }
 
-// Keyring seals and opens. It keeps each tenant's unwrapped DEKs in memory.
+// Keyring seals and opens. It keeps unwrapped DEKs in memory.
 type Keyring struct {
 	db      DB
 	kek     KEK
@@ -55,9 +62,21 @@ type Keyring struct {
 	metrics *metrics
 	flight  singleflight.Group
 
-	mu      sync.RWMutex // guards the two maps; their values are never changed
+	mu      sync.RWMutex // guards the maps; their values are never changed
 	deks    map[dekID]*dek
-	current map[tenant.ID]*dek // the version Seal uses
+	current map[purpose]primary // what Seal uses
+	keks    map[string]KEK      // of other names than KEKName
+}
+
+// purpose is what one PRIMARY DEK is for.
+type purpose struct {
+	tenant tenant.ID
+	table  string
+}
+
+type primary struct {
+	*dek
+	asked time.Time // when it was the PRIMARY one
 }
 
 type dekID struct {
@@ -73,6 +92,9 @@ func New(db DB, kek KEK, o Options) *Keyring {
 	if o.Timeout == 0 {
 		o.Timeout = 10 * time.Second
 	}
+	if o.Refresh == 0 {
+		o.Refresh = 30 * time.Second
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -81,21 +103,25 @@ func New(db DB, kek KEK, o Options) *Keyring {
 	}
 	return &Keyring{
 		db: db, kek: kek, o: o, metrics: newMetrics(o.Metrics),
-		deks: map[dekID]*dek{}, current: map[tenant.ID]*dek{},
+		deks: map[dekID]*dek{}, current: map[purpose]primary{}, keks: map[string]KEK{},
 	}
 }
 
-// Seal encrypts plaintext for its place. The first Seal of a tenant makes its
-// DEK. Errors: fault.ErrUnavailable, ErrCorrupt (the tenant's DEK), ErrKEK,
+// Seal encrypts plaintext for its place. The first Seal for a table of a tenant
+// makes its DEK. Errors: fault.ErrUnavailable, ErrCorrupt (the tenant's DEK), ErrKEK,
 // ErrField.
 func (k *Keyring) Seal(ctx context.Context, f Field, plaintext []byte) ([]byte, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	d, err := k.sealing(ctx, f.Tenant)
+	d, err := k.sealing(ctx, purpose{f.Tenant, f.Table})
 	if err != nil {
 		return nil, err
 	}
+	return d.seal(f, plaintext)
+}
+
+func (d *dek) seal(f Field, plaintext []byte) ([]byte, error) {
 	place := appendPlace(make([]byte, 0, 128), f, d.version)
 	aead, err := d.rowCipher(place)
 	if err != nil {
@@ -119,6 +145,10 @@ func (k *Keyring) Open(ctx context.Context, f Field, blob []byte) (secret.Bytes,
 	d, err := k.opening(ctx, dekID{f.Tenant, binary.BigEndian.Uint32(blob[1:])})
 	if err != nil {
 		return secret.Bytes{}, err
+	}
+	if d.table != "" && d.table != f.Table {
+		k.metrics.corrupt.Inc()
+		return secret.Bytes{}, fmt.Errorf("envelope: %w: %s.%s: the data key is for another table", ErrCorrupt, f.Table, f.Column)
 	}
 	place := appendPlace(make([]byte, 0, 128), f, d.version)
 	aead, err := d.rowCipher(place)

@@ -282,28 +282,6 @@ func TestAnotherKEKIsNamed(t *testing.T) {
 	require.ErrorContains(t, err, `"old"`)
 }
 
-// A later version is used for sealing, and the earlier one still opens.
-func TestTheNewestVersionSeals(t *testing.T) {
-	t.Parallel()
-	pool := pgtest.New(t)
-	kek := randomKEK(t)
-	old, err := envelope.New(pool, kek, envelope.Options{}).Seal(t.Context(), place, []byte("old"))
-	require.NoError(t, err)
-	sealed, err := kek.Seal(t.Context(), bytes.Repeat([]byte{7}, 32), []byte("signet/dek/1\x00\x00\x00\x02\x00\x00\x00\x05alpha"))
-	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), `insert into dek (tenant_id, version, kek, sealed, created_at) values ('alpha', 2, 'kek', $1, now())`, sealed)
-	require.NoError(t, err)
-	ring := envelope.New(pool, kek, envelope.Options{})
-	blob, err := ring.Seal(t.Context(), place, []byte("new"))
-	require.NoError(t, err)
-	require.Equal(t, []byte{1, 0, 0, 0, 2}, blob[:5])
-	for want, b := range map[string][]byte{"old": old, "new": blob} {
-		got, err := ring.Open(t.Context(), place, b)
-		require.NoError(t, err)
-		require.Equal(t, want, string(got.Reveal()))
-	}
-}
-
 func FuzzOpen(f *testing.F) {
 	ring := envelope.New(pgtest.New(f), randomKEK(f), envelope.Options{})
 	blob, err := ring.Seal(f.Context(), place, []byte("secret"))

@@ -42,9 +42,18 @@ func appendPlace(dst []byte, f Field, version uint32) []byte {
 }
 
 // dekAAD binds a sealed DEK to its row in table dek.
-func dekAAD(t tenant.ID, version uint32) []byte {
-	b := append([]byte(nil), "signet/dek/1"...)
+func dekAAD(p purpose, version uint32) []byte {
+	t, format := p.tenant.String(), "signet/dek/1"
+	if p.table != "" {
+		format = "signet/dek/2"
+	}
+	b := append(make([]byte, 0, 64), format...)
 	b = binary.BigEndian.AppendUint32(b, version)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(t.String())))
-	return append(b, t.String()...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(t)))
+	b = append(b, t...)
+	if p.table != "" {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(p.table)))
+		b = append(b, p.table...)
+	}
+	return b
 }
