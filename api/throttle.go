@@ -16,9 +16,14 @@ import (
 	"github.com/signet-hsm/signet/api/internal/rest"
 )
 
-// throttled are the paths that anybody may call: phones have no credentials that
-// could be checked before work is done for them.
-var throttled = []string{"/pa/", "/api/"}
+// The paths that anybody may call: phones have no credentials that could be
+// checked before work is done for them. Each dialect refuses in its own words.
+const (
+	refusedPhone   = `{"responseObject":{"code":"ERROR_TOO_MANY_REQUESTS","message":"Too many requests"},"status":"ERROR"}`
+	refusedRenewal = `{"code":"429","subsystem":599,"message":"too many requests"}`
+
+	renewals = "/certificates/renew" // by a client certificate, which anybody can make up until it is looked up
+)
 
 // ThrottleConfig bounds what one client may ask of the public endpoints. Rate is
 // needed.
@@ -75,29 +80,32 @@ func NewThrottle(c ThrottleConfig) (*Throttle, error) {
 }
 
 // Wrap puts the throttle before next. What is refused is 429 with Retry-After, in
-// the envelope of the phones' endpoints.
+// the envelope of the endpoint.
 func (t *Throttle) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if t.covers(r.URL.Path) && !t.allow(rest.ClientAddress(r, t.c.Proxies)) {
+		if body := refusal(r.URL.Path); body != "" && !t.allow(rest.ClientAddress(r, t.c.Proxies)) {
 			t.refused.Inc()
 			w.Header().Set("Retry-After", t.after)
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Cache-Control", "no-store")
 			w.WriteHeader(http.StatusTooManyRequests)
-			_, _ = w.Write([]byte(`{"responseObject":{"code":"ERROR_TOO_MANY_REQUESTS","message":"Too many requests"},"status":"ERROR"}`))
+			_, _ = w.Write([]byte(body))
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-func (t *Throttle) covers(path string) bool {
-	for _, p := range throttled {
-		if strings.HasPrefix(path, p) {
-			return true
-		}
+// refusal is what is answered on a path when it was asked for too often; "" on
+// those that are not bounded here.
+func refusal(path string) string {
+	switch {
+	case strings.HasPrefix(path, "/pa/"), strings.HasPrefix(path, "/api/"):
+		return refusedPhone
+	case strings.HasSuffix(path, renewals):
+		return refusedRenewal
 	}
-	return false
+	return ""
 }
 
 // allow takes a token of the client. A connection without an address (a socket in

@@ -43,6 +43,7 @@ type Authority struct {
 	lease       time.Duration
 	rotateAfter time.Duration
 	renewGrace  time.Duration
+	renewLimit  int
 	every       time.Duration
 	revokeBatch int
 
@@ -61,7 +62,7 @@ func New(ctx context.Context, c Config) (*Authority, error) {
 	a := &Authority{
 		db: c.DB, keys: tokenKeys{c.Token}, audit: c.Audit, random: c.Random, now: c.Now, log: c.Logger,
 		algorithm: c.SignerAlgorithm, namePrefix: c.SignerName, device: c.DeviceProfile.Name, pki: c.PKI, shards: c.CRLShards,
-		lease: c.Lease, rotateAfter: c.RotateAfter, renewGrace: c.RenewGrace, every: c.ReconcileEvery, revokeBatch: revokeBatch,
+		lease: c.Lease, rotateAfter: c.RotateAfter, renewGrace: c.RenewGrace, renewLimit: c.RenewLimit, every: c.ReconcileEvery, revokeBatch: revokeBatch,
 	}
 	linter, err := lint.New(lint.Config{Every: c.LintEvery, Now: c.Now})
 	if err != nil {
@@ -102,8 +103,8 @@ func leafTemplates(checks issuance.Checks, device issuance.Profile, others []iss
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
-		case p.CA:
-			return nil, fmt.Errorf("ca: %w: profile %s makes a CA", ErrConfig, p.Name)
+		case p.CA, p.SelfIssued:
+			return nil, fmt.Errorf("ca: %w: profile %s makes a CA, or a key of one", ErrConfig, p.Name)
 		case leaves[p.Name] != nil:
 			return nil, fmt.Errorf("ca: %w: two profiles are called %s", ErrConfig, p.Name)
 		}

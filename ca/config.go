@@ -80,6 +80,9 @@ type Config struct {
 	// RenewGrace is how long after its end a device's certificate still
 	// entitles to a new one, at most 90 days; 0 = not at all.
 	RenewGrace time.Duration
+	// RenewLimit is how many renewals of one client are begun in an hour, by all
+	// nodes together; requests at the same moment may pass it by their number. 0 = 20.
+	RenewLimit int
 	// Lease is how long one creation, renewal or issuing may take; what is not
 	// finished by then was cut off by a crash. 0 = 2 minutes.
 	Lease time.Duration
@@ -136,6 +139,8 @@ func (c *Config) Validate() error {
 		return bad("signers must be an hour old before they are rotated")
 	case c.RenewGrace < 0 || c.RenewGrace > maxRenewGrace:
 		return bad("the grace after a certificate's end must be at most " + maxRenewGrace.String())
+	case c.RenewLimit < 0:
+		return bad("the limit of renewals must not be negative")
 	case c.PKI != "" && !revocation.ValidBase(c.PKI):
 		return bad("the PKI address must be an http URL without a slash, a query or a fragment at its end")
 	case c.SignerName != "" && !validText(c.SignerName, maxName-11): // "-2147483647"
@@ -166,6 +171,9 @@ func (c Config) withDefaults() Config {
 		c.LeafProfiles = []issuance.Profile{issuance.Signature(), issuance.Gateway()}
 	}
 	c.CRLShards = max(c.CRLShards, 1)
+	if c.RenewLimit == 0 {
+		c.RenewLimit = defaultRenewals
+	}
 	if c.Lease == 0 {
 		c.Lease = defaultLease
 	}

@@ -18,57 +18,97 @@ import (
 	"github.com/signet-hsm/signet/tenant"
 )
 
-// responderRef is the HSM key that answers OCSP for a CA.
-func responderRef(t tenant.ID, of revocation.KeyID) hsm.Ref {
-	return hsm.Ref{Tenant: t.String(), Role: hsm.RoleOCSP, Name: of.String()}
+// duty is what a CA has a key of its own for, beside the one that certifies.
+type duty struct {
+	dutySQL
+	role    hsm.Role
+	what    string // in errors and logs
+	action  string // first part of its actions in the audit trail
+	profile issuance.Profile
+	subject func(*certifier) issuance.Subject
+}
+
+var (
+	answering = &duty{
+		dutySQL: dutyStatements("ocsp_"), role: hsm.RoleOCSP, what: "OCSP signing", action: "ocsp", profile: issuance.OCSPSigning(),
+		// No tenant: these names are seen by everybody.
+		subject: func(c *certifier) issuance.Subject { return issuance.Subject{CommonName: "OCSP " + c.keyID().String()} },
+	}
+	publishing = &duty{
+		dutySQL: dutyStatements("crl_"), role: hsm.RoleCRL, what: "CRL signing", action: "crl", profile: issuance.CRLSigning(),
+		subject: func(*certifier) issuance.Subject { return issuance.Subject{} }, // the CA's own, by the profile
+	}
+	duties = []*duty{answering, publishing}
+)
+
+// ref is the HSM key of the duty for a CA.
+func (d *duty) ref(t tenant.ID, of revocation.KeyID) hsm.Ref {
+	return hsm.Ref{Tenant: t.String(), Role: d.role, Name: of.String()}
 }
 
 // ResponderKey implements revocation.Authority.
 func (s *Issuers) ResponderKey(ctx context.Context, id revocation.KeyID) (crypto.Signer, error) {
+	return s.dutyKey(ctx, id, answering)
+}
+
+// CRLKey implements revocation.Authority.
+func (s *Issuers) CRLKey(ctx context.Context, id revocation.KeyID) (crypto.Signer, error) {
+	return s.dutyKey(ctx, id, publishing)
+}
+
+// CertifyResponder implements revocation.Authority.
+func (s *Issuers) CertifyResponder(ctx context.Context, id revocation.KeyID, serial issuance.Serial) ([]byte, error) {
+	return s.certify(ctx, id, serial, answering)
+}
+
+// CertifyCRLSigner implements revocation.Authority.
+func (s *Issuers) CertifyCRLSigner(ctx context.Context, id revocation.KeyID, serial issuance.Serial) ([]byte, error) {
+	return s.certify(ctx, id, serial, publishing)
+}
+
+func (s *Issuers) dutyKey(ctx context.Context, id revocation.KeyID, d *duty) (crypto.Signer, error) {
 	c, err := s.find(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	k, err := s.a.keys.signer(ctx, responderRef(c.tenant, c.keyID()))
+	k, err := s.a.keys.signer(ctx, d.ref(c.tenant, c.keyID()))
 	if err != nil {
-		return nil, unusable("OCSP signing key", err)
+		return nil, unusable(d.what+" key", err)
 	}
 	return bound{ctx, k}, nil
 }
 
-// CertifyResponder implements revocation.Authority. The key is made at the first
-// certificate and kept for the next ones; destroyOCSPKeys ends it. The caller has recorded the serial and
-// sees to it that no two nodes are here at once for one CA: two keys with one
-// label would be usable by nobody.
-func (s *Issuers) CertifyResponder(ctx context.Context, id revocation.KeyID, serial issuance.Serial) ([]byte, error) {
+// certify issues a certificate for the key of a duty. The key is made at the first
+// one and kept for the next ones; destroyDutyKeys ends it. The caller has recorded
+// the serial and sees to it that no two nodes are here at once for one CA: two
+// keys with one label would be usable by nobody.
+func (s *Issuers) certify(ctx context.Context, id revocation.KeyID, serial issuance.Serial, d *duty) ([]byte, error) {
 	c, err := s.find(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.recordResponder(ctx, c); err != nil {
+	if err := s.recordDutyKey(ctx, c, d); err != nil {
 		return nil, err
 	}
-	k, err := s.responderKey(ctx, c)
+	k, err := s.makeDutyKey(ctx, c, d)
 	if err != nil {
-		return nil, unusable("OCSP signing key", err)
+		return nil, unusable(d.what+" key", err)
 	}
 	csr, err := issuance.NewRequest(bound{ctx, k})
 	if err != nil {
-		return nil, unusable("request for the OCSP signing key", err)
+		return nil, unusable("request for the "+d.what+" key", err)
 	}
 	request, err := issuance.ParseRequest(csr)
 	if err != nil {
-		return nil, unusable("OCSP signing key", err)
+		return nil, unusable(d.what+" key", err)
 	}
 	draft, err := issuance.Prepare(issuance.Order{
-		Issuer: c.authority, Profile: s.responders, Request: request, Serial: serial, Now: s.a.now(),
-		// No tenant: these names are seen by everybody.
-		Subject: issuance.Subject{CommonName: "OCSP " + c.keyID().String()},
+		Issuer: c.authority, Profile: s.profiles[d], Request: request, Serial: serial, Now: s.a.now(), Subject: d.subject(c),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("ca: draft OCSP signing certificate: %w", err)
+		return nil, fmt.Errorf("ca: draft %s certificate: %w", d.what, err)
 	}
-	if err := s.auditResponder(ctx, c, draft); err != nil {
+	if err := s.auditDuty(ctx, c, d, draft); err != nil {
 		return nil, err
 	}
 	by, err := s.key(ctx, c)
@@ -77,13 +117,13 @@ func (s *Issuers) CertifyResponder(ctx context.Context, id revocation.KeyID, ser
 	}
 	der, err := draft.Sign(by)
 	if err != nil {
-		return nil, unusable("sign OCSP signing certificate", err)
+		return nil, unusable("sign "+d.what+" certificate", err)
 	}
 	return der, nil
 }
 
-func (s *Issuers) responderKey(ctx context.Context, c *certifier) (key, error) {
-	ref := responderRef(c.tenant, c.keyID())
+func (s *Issuers) makeDutyKey(ctx context.Context, c *certifier, d *duty) (key, error) {
+	ref := d.ref(c.tenant, c.keyID())
 	k, err := s.a.keys.signer(ctx, ref)
 	if !errors.Is(err, hsm.ErrKeyNotFound) {
 		return k, err
@@ -98,19 +138,19 @@ func (s *Issuers) responderKey(ctx context.Context, c *certifier) (key, error) {
 	return s.a.keys.signer(ctx, ref)
 }
 
-// auditResponder records what the CA's key is about to sign.
-func (s *Issuers) auditResponder(ctx context.Context, c *certifier, d *issuance.Draft) error {
+// auditDuty records what the CA's key is about to sign.
+func (s *Issuers) auditDuty(ctx context.Context, c *certifier, of *duty, d *issuance.Draft) error {
 	spki := d.SPKIHash()
 	err := pg.InTx(ctx, s.a.db, func(tx pgx.Tx) error {
 		return s.a.audit.RecordTx(ctx, tx, audit.Event{
-			Tenant: c.tenant, At: s.a.wallTime(), Action: "ocsp.certify", Actor: "signet", Subject: c.keyID().String(), Outcome: "ok",
+			Tenant: c.tenant, At: s.a.wallTime(), Action: of.action + ".certify", Actor: "signet", Subject: c.keyID().String(), Outcome: "ok",
 			Detail: map[string]any{
 				"profile": d.Profile().Name(), "serial": d.Serial().String(), "spkiSha256": hex.EncodeToString(spki[:]),
 			},
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("ca: audit OCSP signing certificate: %w", pg.Unavailable(err))
+		return fmt.Errorf("ca: audit %s certificate: %w", of.what, pg.Unavailable(err))
 	}
 	return nil
 }

@@ -27,8 +27,8 @@
 // Signer: PENDING (invisible: key or certificate missing) -> ACTIVE -> RETIRED;
 // ACTIVE or RETIRED -> REVOKED, or DELETED (invisible) while nothing was asked of
 // it; PENDING -> FAILED (invisible). No generation is used again. The key of a
-// FAILED or DELETED signer is destroyed after that state is committed; that which
-// answered OCSP for one that has ended, when nothing it signed counts any more.
+// FAILED or DELETED signer is destroyed after that state is committed; those for
+// OCSP and CRLs of one that has ended, when nothing they signed counts any more.
 // Certificate: REQUESTED -> ISSUED -> REVOKED; REQUESTED -> FAILED. A signer has a
 // row for each certificate of its key; its id is the reference of the newest
 // (CA-13).
@@ -65,7 +65,7 @@
 // not be told from one that does not exist. RenewAll, Run and Unrecorded are the
 // operator's and see all tenants.
 //
-// Owns: tables ca_signer and ca_certificate; HSM keys of roles signer and ocsp.
+// Owns: tables ca_signer and ca_certificate; HSM keys of roles signer, ocsp and crl.
 // Uses, but does not own, the issuer key. Starts no goroutine that outlives a call;
 // safe for concurrent use.
 //

@@ -30,6 +30,8 @@ var (
 	// ErrPeer: the old certificate does not entitle its holder to a new one. Why
 	// not is for the log, not for whoever holds it.
 	ErrPeer = fault.New(fault.Forbidden, "CERTIFICATE_REFUSED", "the certificate does not entitle to a new one")
+	// ErrRenewals: a client renews more often than any device has reason to.
+	ErrRenewals = fault.New(fault.Exhausted, "CERTIFICATE_RENEWALS", "the certificate was renewed too often, try again in an hour")
 	// ErrRequest carries a violation for each wrong field.
 	ErrRequest = fault.New(fault.Invalid, "CA_REQUEST", "the request is not valid")
 

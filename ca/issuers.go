@@ -24,8 +24,8 @@ import (
 )
 
 const (
-	sqlIssuersSince = `select tenant_id, id, generation, state in ('ACTIVE', 'RETIRED'), certificate, crl_shards, updated_at
-from ca_signer where updated_at >= $1 and state in ('ACTIVE', 'RETIRED', 'REVOKED', 'DELETED')`
+	sqlIssuersSince = `select tenant_id, id, generation, state in ('ACTIVE', 'RETIRED'), certificate, crl_shards, changed_at
+from ca_signer where changed_at >= $1 and state in ('ACTIVE', 'RETIRED', 'REVOKED', 'DELETED')`
 
 	sqlNotAfter = `select not_after from ca_certificate
 where serial = $1 and issuer_key_id = $2 and status in ('ISSUED', 'REVOKED')`
@@ -37,7 +37,7 @@ where serial = $1 and issuer_key_id = $2 and status in ('ISSUED', 'REVOKED')`
 // memory and asks the database only for what has changed. Safe for concurrent use.
 type Issuers struct {
 	a            *Authority
-	responders   *issuance.Template
+	profiles     map[*duty]*issuance.Template
 	installation []*certifier // does not change
 
 	reading chan struct{} // one asks the database at a time, and holds since
@@ -71,27 +71,29 @@ const (
 	// How old the list may be. A new signer is found after that, and a revoked
 	// one signs its last CRL or response within it.
 	issuersAge = time.Second
-	// Rows are stamped by the clocks of the nodes and appear when they are
-	// committed, so that a change may be seen after a younger one.
+	// Rows are stamped by the database's clock when their transaction begins, and
+	// appear when it commits, so that a change may be seen after a younger one. No
+	// transaction here lasts nearly as long.
 	issuersOverlap = 10 * time.Minute
 	// How many may wait for a CA that is not known.
 	maxAwaiting = 64
 )
 
-// Issuers returns the view for a revocation.Publisher. ErrConfig when the
-// profile of OCSP signing certificates can not be compiled.
+// Issuers returns the view for a revocation.Publisher. ErrConfig when a
+// profile of their keys can not be compiled.
 func (a *Authority) Issuers() (*Issuers, error) {
 	linter, err := lint.New(lint.Config{Now: a.now})
 	if err != nil {
 		return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
 	}
-	profile := issuance.OCSPSigning()
-	responders, err := profile.Compile(issuance.Checks{Linter: linter})
-	if err != nil {
-		return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
+	profiles := make(map[*duty]*issuance.Template, len(duties))
+	for _, d := range duties {
+		if profiles[d], err = d.profile.Compile(issuance.Checks{Linter: linter}); err != nil {
+			return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
+		}
 	}
 	return &Issuers{
-		a: a, responders: responders, installation: a.installation(), reading: make(chan struct{}, 1), waiting: make(chan struct{}, maxAwaiting),
+		a: a, profiles: profiles, installation: a.installation(), reading: make(chan struct{}, 1), waiting: make(chan struct{}, maxAwaiting),
 		byKey: map[revocation.KeyID]*certifier{}, keyOf: map[signerID]revocation.KeyID{},
 	}, nil
 }
@@ -233,7 +235,7 @@ type signerRow struct {
 	generation, shards int
 	live               bool
 	certificate        []byte
-	updated            time.Time
+	changed            time.Time
 }
 
 // refresh reads the signers that have changed, if the last time is long enough
@@ -254,7 +256,7 @@ func (s *Issuers) refresh(ctx context.Context) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("ca: read issuers: %w", pg.Unavailable(err))
 	}
 	changed, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c signerRow, err error) {
-		err = r.Scan(&c.tenant, &c.id, &c.generation, &c.live, &c.certificate, &c.shards, &c.updated)
+		err = r.Scan(&c.tenant, &c.id, &c.generation, &c.live, &c.certificate, &c.shards, &c.changed)
 		return c, err
 	})
 	if err != nil {
@@ -268,8 +270,8 @@ func (s *Issuers) refresh(ctx context.Context) (time.Time, error) {
 			s.a.log.LogAttrs(ctx, slog.LevelError, "ca: a signer's certificate can not be used",
 				slog.String("signer", changed[i].id), slog.Any("cause", err))
 		}
-		if changed[i].updated.After(s.since) {
-			s.since = changed[i].updated
+		if changed[i].changed.After(s.since) {
+			s.since = changed[i].changed
 		}
 	}
 	s.asked = now

@@ -94,8 +94,32 @@ func TestIssuersAreThoseThatMaySign(t *testing.T) {
 		func() error { _, err := s.IssuerKey(t.Context(), all[1]); return err },
 		func() error { _, err := s.ResponderKey(t.Context(), all[1]); return err },
 		func() error { _, err := s.CertifyResponder(t.Context(), all[1], newSerial(t)); return err },
+		func() error { _, err := s.CRLKey(t.Context(), all[1]); return err },
+		func() error { _, err := s.CertifyCRLSigner(t.Context(), all[1], newSerial(t)); return err },
 	} {
 		require.ErrorIs(t, ask(), revocation.ErrNoIssuer)
+	}
+}
+
+// What a node with a wrong clock revokes is seen by the others: changes are told
+// by the database's clock.
+func TestIssuersOfANodeWithAWrongClock(t *testing.T) {
+	t.Parallel()
+	for name, off := range map[string]time.Duration{"slow": -30 * time.Minute, "fast": 30 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, _ := bundle(t)
+			a := b.authority(t, func(c *ca.Config) { c.Now = turn() })
+			s := issuersOf(t, a)
+			first, second := create(t, a), create(t, a)
+			require.Len(t, keyIDs(t, s), 3)
+			wrong := b.authority(t, func(c *ca.Config) { c.Now = func() time.Time { return time.Now().Add(off) } })
+			require.NoError(t, wrong.RevokeSigner(t.Context(), alpha, ca.RevokeSigner{Spec: first.ID, Actor: "test"}))
+			require.Equal(t, []revocation.KeyID{keyID(t, b.chain[0]), keyID(t, second.Certificate)}, keyIDs(t, s))
+			// Nor does its clock keep later changes from being seen.
+			require.NoError(t, a.RevokeSigner(t.Context(), alpha, ca.RevokeSigner{Spec: second.ID, Actor: "test"}))
+			require.Len(t, keyIDs(t, s), 1)
+		})
 	}
 }
 

@@ -15,6 +15,7 @@ const (
 	defaultLease     = 2 * time.Minute
 	minLease         = 100 * time.Millisecond
 	maxRenewGrace    = 90 * 24 * time.Hour
+	defaultRenewals  = 20 // of one client in an hour
 	defaultReconcile = 10 * time.Second
 	minRotateAfter   = time.Hour
 	issuerShards     = 1 // CRLs of the issuer CA: it signs signers, of which there are few

@@ -40,7 +40,7 @@ func (a *Authority) Reconcile(ctx context.Context) (more bool, err error) {
 		{"renewals", a.judgeRenewals},
 		{"queue", a.renewDue},
 		{"keys", a.destroyKeys},
-		{"ocsp keys", a.destroyOCSPKeys},
+		{"duty keys", a.destroyDutyKeys},
 		{"rotations", a.rotateDue},
 	} {
 		n, e := step.do(ctx)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -32,7 +33,7 @@ type RenewDevice struct {
 // and not be expired beyond Config.RenewGrace. It stays valid to its own end, so
 // that a device that never received the answer can ask again. When Peer is revoked
 // before the new one is stored, that is not handed out; after, it is revoked
-// with it. Errors: ErrPeer, and those of Issue.
+// with it. Errors: ErrPeer, ErrRenewals, and those of Issue.
 func (a *Authority) RenewDevice(ctx context.Context, t tenant.ID, r RenewDevice) (Certificate, error) {
 	if r.Peer == nil {
 		return Certificate{}, fmt.Errorf("ca: renew: %w: no certificate", ErrPeer)
@@ -68,7 +69,11 @@ func namesOf(c *x509.Certificate) issuance.AltNames {
 type held struct {
 	ref, profile, user, client, status, signerState string
 	certificate, signerCertificate                  []byte
+	recent                                          int // renewals of its client, up to the limit
 }
+
+// renewalSpan is the time that Config.RenewLimit counts in.
+const renewalSpan = time.Hour
 
 func (a *Authority) entitled(ctx context.Context, t tenant.ID, peer *x509.Certificate) (h held, err error) {
 	refuse := func(why string) (held, error) { return held{}, fmt.Errorf("ca: renew: %w: %s", ErrPeer, why) }
@@ -77,8 +82,8 @@ func (a *Authority) entitled(ctx context.Context, t tenant.ID, peer *x509.Certif
 		return refuse("no serial of ours")
 	}
 	peer.SerialNumber.FillBytes(serial[:])
-	err = a.db.QueryRow(ctx, sqlHeld, t.String(), serial[:]).Scan(
-		&h.ref, &h.profile, &h.user, &h.client, &h.status, &h.certificate, &h.signerState, &h.signerCertificate)
+	err = a.db.QueryRow(ctx, sqlHeld, t.String(), serial[:], a.wallTime().Add(-renewalSpan), a.renewLimit).Scan(
+		&h.ref, &h.profile, &h.user, &h.client, &h.status, &h.certificate, &h.signerState, &h.signerCertificate, &h.recent)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return refuse("no certificate of this tenant's signers")
@@ -99,6 +104,10 @@ func (a *Authority) entitled(ctx context.Context, t tenant.ID, peer *x509.Certif
 	}
 	if err := a.verifyHeld(&h, peer); err != nil {
 		return held{}, fmt.Errorf("ca: renew: %w: %w", ErrPeer, err)
+	}
+	// By the client and not by the certificate: each renewal yields another one.
+	if h.recent >= a.renewLimit {
+		return held{}, fmt.Errorf("ca: renew: client %s: %w", h.client, ErrRenewals)
 	}
 	return h, nil
 }

@@ -53,6 +53,40 @@ func TestRenewDevice(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// The limit is the client's: neither the next certificate nor the next node
+// starts anew, and an hour later it is over.
+func TestRenewalsOfAClientAreLimited(t *testing.T) {
+	t.Parallel()
+	b, _ := bundle(t)
+	var later time.Duration
+	node := func() *ca.Authority {
+		return b.authority(t, func(c *ca.Config) {
+			c.RenewLimit, c.Now = 3, func() time.Time { return time.Now().Add(later) }
+		})
+	}
+	a := node()
+	create(t, a)
+	last := issue(t, a, t.Context())
+	renew := func(a *ca.Authority, c ca.Certificate) (ca.Certificate, error) {
+		return a.RenewDevice(t.Context(), alpha, ca.RenewDevice{Peer: parse(t, c.DER), CSR: csr(t, softKey(t))})
+	}
+	var err error
+	for range 3 {
+		last, err = renew(a, last)
+		require.NoError(t, err)
+	}
+	rows := b.count(t, `select count(*) from ca_certificate`)
+	for _, n := range []*ca.Authority{a, node()} {
+		_, err = renew(n, last)
+		require.ErrorIs(t, err, ca.ErrRenewals)
+		require.Equal(t, fault.Exhausted, fault.KindOf(err))
+	}
+	require.Equal(t, rows, b.count(t, `select count(*) from ca_certificate`), "nothing changed")
+	later = time.Hour + time.Minute
+	_, err = renew(a, last)
+	require.NoError(t, err)
+}
+
 func TestRenewDeviceRefuses(t *testing.T) {
 	t.Parallel()
 	b, _ := bundle(t)

@@ -28,11 +28,11 @@ returning name, generation`
 	sqlSignerKey = `update ca_signer set spki_sha256 = $3, serial = $4, updated_at = $5
 where tenant_id = $1 and id = $2 and state = 'PENDING'`
 
-	sqlSignerRetire = `update ca_signer set state = 'RETIRED', updated_at = $3
+	sqlSignerRetire = `update ca_signer set state = 'RETIRED', updated_at = $3, changed_at = now()
 where tenant_id = $1 and state = 'ACTIVE' and generation < $2
 returning id`
 
-	sqlSignerActivate = `update ca_signer set state = 'ACTIVE', certificate = $3, updated_at = $4,
+	sqlSignerActivate = `update ca_signer set state = 'ACTIVE', certificate = $3, updated_at = $4, changed_at = now(),
   lease_owner = null, lease_until = null
 where tenant_id = $1 and id = $2 and state = 'PENDING'`
 
@@ -55,11 +55,11 @@ where tenant_id = $1 and id = $2 and ` + visible + ` for update`
 	sqlSignerUsed = `select exists (select from ca_certificate where tenant_id = $1 and signer_id = $2)
 or exists (select from ca_signer where tenant_id = $1 and id = $2 and stated_at is not null)`
 
-	sqlSignerDelete = `update ca_signer set state = 'DELETED', certificate = null, updated_at = $3,
+	sqlSignerDelete = `update ca_signer set state = 'DELETED', certificate = null, updated_at = $3, changed_at = now(),
   lease_owner = $4, lease_until = now() + $5::bigint * interval '1 millisecond'
 where tenant_id = $1 and id = $2 and state in ('ACTIVE', 'RETIRED')`
 
-	sqlSignerRevoke = `update ca_signer set state = 'REVOKED', certificate = null, updated_at = $3,
+	sqlSignerRevoke = `update ca_signer set state = 'REVOKED', certificate = null, updated_at = $3, changed_at = now(),
   revoked_at = $3, revocation_reason = $4, revoked_by = $5, lease_owner = null, lease_until = null
 where tenant_id = $1 and id = $2 and state in ('ACTIVE', 'RETIRED')`
 

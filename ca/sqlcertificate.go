@@ -111,7 +111,7 @@ where tenant_id = $1 and cert_ref = $2 and status = 'REQUESTED'`
 
 	sqlRenewalFailed = certificateFailed + ` returning issuer_key_id, not_after`
 
-	sqlSignerRenewed = `update ca_signer set certificate = $3, serial = $4, updated_at = $5
+	sqlSignerRenewed = `update ca_signer set certificate = $3, serial = $4, updated_at = $5, changed_at = now()
 where tenant_id = $1 and id = $2 and state in ('ACTIVE', 'RETIRED')`
 
 	// Signers whose certificate another issuer signed.
@@ -126,7 +126,10 @@ where tenant_id = $1 and subject_signer_id = $2 and status = 'ISSUED' and not_af
 order by sequence desc`
 )
 
+// What is shown to us, and how many renewals its client has asked for of late.
 const sqlHeld = `select c.cert_ref, c.profile, coalesce(c.user_id, ''), coalesce(c.client_id, ''), c.status, c.certificate,
-  s.state, s.certificate
+  s.state, s.certificate,
+  (select count(*) from (select from ca_certificate r where r.tenant_id = c.tenant_id and r.client_id = c.client_id
+    and r.replaces is not null and r.requested_at > $3 limit $4) recent)
 from ca_certificate c join ca_signer s on s.tenant_id = c.tenant_id and s.id = c.signer_id
 where c.tenant_id = $1 and c.serial = $2`

@@ -18,6 +18,7 @@ const (
 	RoleMAC    Role = "mac"    // HMAC-SHA256
 	RoleAudit  Role = "audit"  // signs checkpoints of the audit log
 	RoleOCSP   Role = "ocsp"   // signs OCSP responses for one CA
+	RoleCRL    Role = "crl"    // signs CRLs for one CA, where it does not itself
 )
 
 // Algorithm names a kind of key.

@@ -35,6 +35,7 @@ var roles = map[Role]role{
 	RoleMAC:    {algorithms: []Algorithm{HMACSHA256}, sign: true},
 	RoleAudit:  {algorithms: []Algorithm{P256}, sign: true},
 	RoleOCSP:   {algorithms: []Algorithm{P256}, sign: true},
+	RoleCRL:    {algorithms: []Algorithm{P256}, sign: true},
 }
 
 func (r role) allows(a Algorithm) bool { return slices.Contains(r.algorithms, a) }

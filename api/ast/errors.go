@@ -55,6 +55,7 @@ var table = []row{
 	{ca.ErrCertificateState, http.StatusConflict, subsystemCA},
 	{ca.ErrSignerCertificate, http.StatusConflict, subsystemCA},
 	{ca.ErrPeer, http.StatusForbidden, subsystemCA},
+	{ca.ErrRenewals, http.StatusTooManyRequests, subsystemCA},
 	{ca.ErrSuperseded, http.StatusConflict, subsystemCA},
 	{ca.ErrBusy, http.StatusConflict, subsystemCA},
 	{ca.ErrOtherIssuer, http.StatusConflict, subsystemCA},
@@ -91,6 +92,10 @@ var table = []row{
 	{fault.ErrUnavailable, http.StatusServiceUnavailable, subsystemGeneral},
 }
 
+// retryAfter, in seconds, is when one renewal more may be due: they leave the span
+// one by one.
+const retryAfter = "600"
+
 var rows = problem.NewTable(table, func(r row) *fault.Error { return r.err })
 
 func problemBody(err error, id string) rest.Response {
@@ -105,8 +110,11 @@ func problemBody(err error, id string) rest.Response {
 		body.Message = message(r.err.Message, f.Violations)
 	}
 	resp := rest.Response{Status: r.status, Body: body}
-	if r.status == http.StatusUnauthorized {
+	switch r.status {
+	case http.StatusUnauthorized:
 		resp.Header = map[string]string{"WWW-Authenticate": `Bearer realm="signet"`}
+	case http.StatusTooManyRequests:
+		resp.Header = map[string]string{"Retry-After": retryAfter}
 	}
 	return resp
 }

@@ -83,6 +83,7 @@ var table = []row{
 	{ca.ErrCertificateState, codes.FailedPrecondition},
 	{ca.ErrSignerCertificate, codes.FailedPrecondition},
 	{ca.ErrPeer, codes.PermissionDenied},
+	{ca.ErrRenewals, codes.ResourceExhausted},
 	{ca.ErrSuperseded, codes.Aborted},
 	{ca.ErrBusy, codes.Aborted},
 	{ca.ErrOtherIssuer, codes.FailedPrecondition},

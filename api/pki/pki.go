@@ -23,6 +23,7 @@ type Source interface {
 	CRL(ctx context.Context, issuer revocation.KeyID, shard int) (revocation.Document, error)
 	OCSP(ctx context.Context, issuer revocation.KeyID, request []byte) (revocation.Document, error)
 	IssuerCertificate(ctx context.Context, issuer revocation.KeyID) (revocation.Document, error)
+	CRLSigner(ctx context.Context, issuer revocation.KeyID) (revocation.Document, error)
 }
 
 // Config makes a handler. Source is required.
@@ -124,13 +125,19 @@ func (h *handler) certificate(w http.ResponseWriter, r *http.Request, rest strin
 	if !allow(w, r, http.MethodGet, http.MethodHead) {
 		return
 	}
-	issuer, named := strings.CutSuffix(rest, ".cer")
+	find := h.c.Source.IssuerCertificate
+	issuer, named := strings.CutSuffix(rest, "/crl.cer")
+	if named {
+		find = h.c.Source.CRLSigner
+	} else {
+		issuer, named = strings.CutSuffix(rest, ".cer")
+	}
 	id, ok := revocation.ParseKeyID(issuer)
 	if !ok || !named {
 		h.empty(w, http.StatusNotFound)
 		return
 	}
-	d, err := h.c.Source.IssuerCertificate(r.Context(), id)
+	d, err := find(r.Context(), id)
 	if err != nil {
 		h.fail(w, r, err)
 		return

@@ -45,6 +45,10 @@ func (s *fakeSource) IssuerCertificate(context.Context, revocation.KeyID) (revoc
 	return s.doc, s.err
 }
 
+func (s *fakeSource) CRLSigner(context.Context, revocation.KeyID) (revocation.Document, error) {
+	return s.doc, s.err
+}
+
 var (
 	at     = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	issuer = revocation.KeyID{0xab}.String()
@@ -90,6 +94,7 @@ func TestDocumentsAndTheirCaching(t *testing.T) {
 	for target, contentType := range map[string]string{
 		"/crl/" + issuer + "/7.crl":       "application/pkix-crl",
 		"/ca/" + issuer + ".cer":          "application/pkix-cert",
+		"/ca/" + issuer + "/crl.cer":      "application/pkix-cert",
 		"/ocsp/" + issuer + "/" + encoded: "application/ocsp-response",
 	} {
 		r := do(http.MethodGet, target, nil)

@@ -50,7 +50,7 @@ type tower struct {
 	rootCRL, signerShardBad []byte
 }
 
-func newTower(t *testing.T, shards int) *tower {
+func newTower(t *testing.T, shards int, change ...func(*revocation.Config)) *tower {
 	t.Helper()
 	ctx := t.Context()
 	w := &tower{dir: t.TempDir()}
@@ -95,7 +95,11 @@ func newTower(t *testing.T, shards int) *tower {
 
 	issuers, err := a.Issuers()
 	require.NoError(t, err)
-	w.publisher, err = revocation.New(revocation.Config{DB: db, Authority: issuers, URL: w.url})
+	c := revocation.Config{DB: db, Authority: issuers, URL: w.url}
+	for _, f := range change {
+		f(&c)
+	}
+	w.publisher, err = revocation.New(c)
 	require.NoError(t, err)
 	h, err := pki.New(pki.Config{Source: w.publisher})
 	require.NoError(t, err)

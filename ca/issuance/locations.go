@@ -30,7 +30,7 @@ func (l *Locations) check(p *Profile) error {
 	switch {
 	case p.SelfSigned && len(l.CRL)+len(l.OCSP)+len(l.Issuer) > 0:
 		return fmt.Errorf("%w: nobody above a self-signed certificate answers for it", ErrLocation)
-	case p.OCSPNoCheck && len(l.CRL)+len(l.OCSP) > 0:
+	case (p.OCSPNoCheck || p.SelfIssued) && len(l.CRL)+len(l.OCSP) > 0:
 		return fmt.Errorf("%w: %s says that its revocation is not checked", ErrLocation, p.Name)
 	}
 	for _, list := range [...][]string{l.CRL, l.OCSP, l.Issuer} {

@@ -22,6 +22,11 @@ type Profile struct {
 	// OCSPNoCheck adds id-pkix-ocsp-nocheck: nobody asks whether the key that
 	// answers for revocation is itself revoked, so Validity is what limits it.
 	OCSPNoCheck bool
+	// SelfIssued gives the certificate its issuer's own name, byte for byte: another
+	// key of the same CA, which verifiers find by name and key identifier (RFC 5280
+	// section 6.3.3 (f)). Such a key signs the CA's CRLs and nothing else. Its
+	// revocation would be told by itself, so Validity is what limits it.
+	SelfIssued bool
 	// Validity is how long certificates last, first and last second included.
 	// It is cut to the issuer's own validity.
 	Validity time.Duration
@@ -58,8 +63,10 @@ func (p *Profile) Validate() error {
 	switch {
 	case p.CA && !certSign:
 		return bad("a CA needs keyCertSign")
-	case !p.CA && (certSign || crlSign):
+	case !p.CA && (certSign || crlSign && !p.SelfIssued):
 		return bad("only a CA may sign certificates or CRLs")
+	case p.SelfIssued && !p.signsCRLsOnly():
+		return bad("with the issuer's name there is a key for cRLSign alone, without a policy of names, for at most %s", maxNoCheck)
 	case p.SelfSigned && !p.CA:
 		return bad("only a CA may be self-signed")
 	case slices.Contains(p.ExtKeyUsages, AnswerOCSP) && (p.CA || len(p.ExtKeyUsages) > 1):
@@ -83,7 +90,7 @@ func (p *Profile) Validate() error {
 	if p.MinRSABits != 0 && (p.MinRSABits < minRSABits || p.MinRSABits > maxRSABits) {
 		return bad("minRSABits %d is not within %d..%d", p.MinRSABits, minRSABits, maxRSABits)
 	}
-	if err := p.Subject.validate(); err != nil {
+	if err := p.Subject.validate(); err != nil && !p.SelfIssued {
 		return bad("%v", err)
 	}
 	if err := p.AltNames.validate(); err != nil {
@@ -110,7 +117,15 @@ func (p *Profile) Hash() [sha256.Size]byte {
 	encodeSet(e, p.AltNames.IP)
 	encodeSet(e, p.Keys)
 	e.number(int64(p.minRSABits()), flag(p.IgnoreAsks))
+	if p.SelfIssued { // only then, so that the hashes of all others are what they were
+		e.text("self-issued")
+	}
 	return [sha256.Size]byte(e.h.Sum(nil))
+}
+
+func (p *Profile) signsCRLsOnly() bool {
+	return !p.CA && slices.Equal(p.KeyUsages, []KeyUsage{CRLSign}) && len(p.ExtKeyUsages) == 0 && p.Validity <= maxNoCheck &&
+		len(p.Subject.Required)+len(p.Subject.Optional)+len(p.AltNames.DNS)+len(p.AltNames.IP) == 0
 }
 
 func (p *Profile) minRSABits() int {

@@ -12,7 +12,7 @@ import (
 func TestBuiltInProfilesAreValid(t *testing.T) {
 	t.Parallel()
 	seen := map[[32]byte]bool{}
-	for _, p := range []issuance.Profile{issuance.Root(), issuance.Issuer(), issuance.Signer(), issuance.ASTDevice(), issuance.Signature(), issuance.Gateway(), issuance.OCSPSigning()} {
+	for _, p := range []issuance.Profile{issuance.Root(), issuance.Issuer(), issuance.Signer(), issuance.ASTDevice(), issuance.Signature(), issuance.Gateway(), issuance.OCSPSigning(), issuance.CRLSigning()} {
 		tpl, err := p.Compile(checks)
 		require.NoError(t, err, p.Name)
 		require.Equal(t, p.Hash(), tpl.Hash())
@@ -52,6 +52,19 @@ func TestProfileValidateRefuses(t *testing.T) {
 		"OCSP and TLS": func(p *issuance.Profile) {
 			p.ExtKeyUsages = []issuance.ExtKeyUsage{issuance.ClientAuth, issuance.AnswerOCSP}
 		},
+		"the issuer's name for a leaf": func(p *issuance.Profile) { p.SelfIssued = true },
+		"the issuer's name for a CA": func(p *issuance.Profile) {
+			*p = issuance.CRLSigning()
+			p.CA, p.KeyUsages = true, []issuance.KeyUsage{issuance.CertSign, issuance.CRLSign}
+		},
+		"the issuer's name and another": func(p *issuance.Profile) {
+			*p = issuance.CRLSigning()
+			p.Subject.Optional = []issuance.Attribute{issuance.CommonName}
+		},
+		"the issuer's name for years": func(p *issuance.Profile) {
+			*p = issuance.CRLSigning()
+			p.Validity = 365 * 24 * time.Hour
+		},
 		"nocheck for TLS": func(p *issuance.Profile) { p.OCSPNoCheck = true },
 		"nocheck for years": func(p *issuance.Profile) {
 			p.OCSPNoCheck, p.ExtKeyUsages = true, []issuance.ExtKeyUsage{issuance.AnswerOCSP}
@@ -90,6 +103,7 @@ func TestProfileHash(t *testing.T) {
 		"usages":   func(p *issuance.Profile) { p.KeyUsages = p.KeyUsages[1:] },
 		"purposes": func(p *issuance.Profile) { p.ExtKeyUsages = []issuance.ExtKeyUsage{issuance.ClientAuth} },
 		"nocheck":  func(p *issuance.Profile) { p.OCSPNoCheck = true },
+		"issued":   func(p *issuance.Profile) { p.SelfIssued = true },
 		"names":    func(p *issuance.Profile) { p.AltNames.DNS = []string{"*"} },
 		"networks": func(p *issuance.Profile) { p.AltNames.IP = []string{"*"} },
 		"a name":   func(p *issuance.Profile) { p.AltNames.Required = true },

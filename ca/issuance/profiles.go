@@ -106,3 +106,16 @@ func OCSPSigning() Profile {
 		Keys:    caKeys, MinRSABits: 3072,
 	}
 }
+
+// CRLSigning is the profile CRL_SIGNING: another key of the CA above it, which
+// signs that CA's CRLs in its name. It lives for weeks and is renewed while it is
+// in use, since nobody would notice its revocation.
+func CRLSigning() Profile {
+	return Profile{
+		Name:       "CRL_SIGNING",
+		KeyUsages:  []KeyUsage{CRLSign},
+		SelfIssued: true,
+		Validity:   30 * day, Backdate: 5 * time.Minute,
+		Keys: []KeyAlgorithm{P256, P384, Ed25519}, // RFC 3279 has no cRLSign for an RSA key that is no CA's
+	}
+}

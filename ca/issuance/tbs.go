@@ -30,7 +30,11 @@ func (d *Draft) encode(o *Order) error {
 			addTime(b, d.notBefore)
 			addTime(b, d.notAfter)
 		})
-		o.Subject.add(b)
+		if o.Profile.profile.SelfIssued {
+			b.AddBytes(o.Issuer.certificate.RawSubject)
+		} else {
+			o.Subject.add(b)
+		}
 		b.AddBytes(o.Request.spki)
 		b.AddASN1(casn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
 			b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {

@@ -56,9 +56,12 @@ func (t *Template) Name() string { return t.profile.Name }
 // CA reports whether the profile is a certificate authority's.
 func (t *Template) CA() bool { return t.profile.CA }
 
+// SelfIssued reports whether the certificates bear their issuer's name.
+func (t *Template) SelfIssued() bool { return t.profile.SelfIssued }
+
 // verifies chooses whether the next new signature is verified.
 func (t *Template) verifies() bool {
-	if t.profile.CA || t.checks.VerifyEvery <= 1 {
+	if t.profile.CA || t.profile.SelfIssued || t.checks.VerifyEvery <= 1 {
 		return true
 	}
 	return (t.signed.Add(1)-1)%uint64(t.checks.VerifyEvery) == 0

@@ -127,7 +127,11 @@ func (o *ours) profile(t *tbs, cert, issuer *x509.Certificate, subject judgedKey
 	o.expect(nocheck == p.OCSPNoCheck, "profile_nocheck", "id-pkix-ocsp-nocheck is there: %v", nocheck)
 	o.expect(subject.err == nil && slices.Contains(p.Keys, subject.algorithm) && (subject.algorithm != issuance.RSA || subject.bits >= p.MinRSABits),
 		"profile_key", "%s of %d bits", subject.algorithm, subject.bits)
-	o.expect(subjectOK(t.subject, &p.Subject), "profile_subject", "does not fit the policy")
+	if p.SelfIssued {
+		o.expect(issuer != nil && bytes.Equal(t.subject, issuer.RawSubject), "profile_subject", "must be the issuer's, byte for byte")
+	} else {
+		o.expect(subjectOK(t.subject, &p.Subject), "profile_subject", "does not fit the policy")
+	}
 	o.altNames(cert, &p.AltNames)
 }
 

@@ -14,18 +14,30 @@ import (
 
 // CRL applies all rules to a signed CRL and verifies its signature. issuer is the
 // certificate of the CA that signed it. The findings are sorted by rule.
-func CRL(der []byte, issuer *x509.Certificate) []Finding {
+func CRL(der []byte, issuer *x509.Certificate) []Finding { return judgeCRL(der, issuer, issuer) }
+
+// DelegatedCRL is CRL for one that another key of the issuer's has signed: signer
+// is the certificate that the issuer gave it, under the issuer's own name.
+func DelegatedCRL(der []byte, issuer, signer *x509.Certificate) []Finding {
+	return judgeCRL(der, issuer, signer)
+}
+
+func judgeCRL(der []byte, issuer, signer *x509.Certificate) []Finding {
 	o := &ours{found: zlintCRL(der)}
 	crl, err := x509.ParseRevocationList(der)
 	if err != nil {
 		o.expect(false, "syntax", "%v", err)
 		return sorted(o.found)
 	}
-	scheme, err := issuance.SchemeOf(issuer.PublicKey)
+	scheme, err := issuance.SchemeOf(signer.PublicKey)
 	o.expect(err == nil && crl.SignatureAlgorithm == scheme.Algorithm(), "algorithm", "is not the one of the issuer's key")
-	o.expect(crl.CheckSignatureFrom(issuer) == nil, "signature", "does not verify with the issuer's key, or that may not sign CRLs")
+	if signer == issuer {
+		o.expect(crl.CheckSignatureFrom(issuer) == nil, "signature", "does not verify with the issuer's key, or that may not sign CRLs")
+	} else {
+		o.crlDelegate(crl, issuer, signer)
+	}
 	o.expect(bytes.Equal(crl.RawIssuer, issuer.RawSubject), "issuer", "must be the issuer's subject, byte for byte")
-	o.expect(bytes.Equal(crl.AuthorityKeyId, issuer.SubjectKeyId), "authority_key_id", "must be the issuer's key identifier")
+	o.expect(bytes.Equal(crl.AuthorityKeyId, signer.SubjectKeyId), "authority_key_id", "must be the signer's key identifier")
 	o.expect(crl.Number != nil && crl.Number.Sign() >= 0 && crl.Number.BitLen() < 160, "crl_number", "must be a number of at most 20 bytes")
 	o.expect(crl.NextUpdate.After(crl.ThisUpdate), "crl_dates", "nextUpdate must be after thisUpdate")
 	for i, e := range crl.Extensions {
@@ -41,12 +53,25 @@ func CRL(der []byte, issuer *x509.Certificate) []Finding {
 	return sorted(o.found)
 }
 
+// crlDelegate holds what makes a CRL by another key the issuer's own: the same name,
+// a certificate by the issuer, for this alone, for as long as the CRL counts.
+func (o *ours) crlDelegate(crl *x509.RevocationList, issuer, signer *x509.Certificate) {
+	// Not CheckSignatureFrom, which wants a CA.
+	o.expect(signer.CheckSignature(crl.SignatureAlgorithm, crl.RawTBSRevocationList, crl.Signature) == nil, "signature", "does not verify with the signer's key")
+	o.expect(bytes.Equal(signer.RawSubject, issuer.RawSubject), "crl_delegate", "bears another name than the issuer")
+	o.expect(bytes.Equal(signer.RawIssuer, issuer.RawSubject) && signer.CheckSignatureFrom(issuer) == nil, "crl_delegate", "was not certified by the issuer")
+	o.expect(!signer.IsCA && signer.KeyUsage == x509.KeyUsageCRLSign, "crl_delegate", "is for something else as well")
+	o.expect(!crl.ThisUpdate.Before(signer.NotBefore) && !crl.NextUpdate.After(signer.NotAfter), "crl_delegate", "is not valid for as long as the CRL")
+}
+
 const oidIDP = "2.5.29.28"
 
 var crlExtensions = map[string]bool{
 	"2.5.29.35": false, // authorityKeyIdentifier
 	"2.5.29.20": false, // cRLNumber
 	oidIDP:      true,  // issuingDistributionPoint, of a shard
+
+	"1.3.6.1.5.5.7.1.1": false, // authorityInfoAccess: where the certificate of another key is
 }
 
 // distributionPoint: a shard says its own address and nothing else; the flags for

@@ -48,7 +48,7 @@ func TestTheRegistryIsPinned(t *testing.T) {
 func TestBuiltInProfilesPassUnderEveryKindOfIssuer(t *testing.T) {
 	t.Parallel()
 	for _, p := range []issuance.Profile{
-		issuance.Root(), issuance.Issuer(), issuance.Signer(), issuance.ASTDevice(), issuance.Signature(), issuance.Gateway(), issuance.OCSPSigning(),
+		issuance.Root(), issuance.Issuer(), issuance.Signer(), issuance.ASTDevice(), issuance.Signature(), issuance.Gateway(), issuance.OCSPSigning(), issuance.CRLSigning(),
 	} {
 		_, err := p.Compile(issuance.Checks{Linter: linter(t, 1)})
 		require.NoError(t, err, p.Name)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,7 +45,7 @@ func TestRandomCertificates(t *testing.T) {
 		}
 	}
 	profiles := []issuance.Profile{
-		issuance.Root(), issuance.Issuer(), issuance.Signer(), issuance.ASTDevice(), issuance.Signature(), issuance.Gateway(), issuance.OCSPSigning(),
+		issuance.Root(), issuance.Issuer(), issuance.Signer(), issuance.ASTDevice(), issuance.Signature(), issuance.Gateway(), issuance.OCSPSigning(), issuance.CRLSigning(),
 	}
 	templates := map[string][2]*issuance.Template{}
 	for _, p := range profiles {
@@ -87,6 +88,9 @@ func (r *generator) one(w *tower, p *issuance.Profile, tpl *issuance.Template, k
 	kind := [...]string{"P-256", "P-384", "Ed25519", "RSA-3072", "RSA-2048"}[r.IntN(5)]
 	if kind == "RSA-2048" && p.MinRSABits > 2048 {
 		kind = "RSA-3072"
+	}
+	if strings.HasPrefix(kind, "RSA") && !slices.Contains(p.Keys, issuance.RSA) {
+		kind = "P-384"
 	}
 	key := keys[kind][r.IntN(len(keys[kind]))]
 	csr, err := issuance.NewRequest(key)
@@ -134,7 +138,7 @@ func (r *generator) locations(o *issuance.Order, p *issuance.Profile) {
 	if r.IntN(2) == 0 {
 		o.Locations.Issuer = []string{"http://pki.example.com/ca/00ff.cer"}
 	}
-	if p.OCSPNoCheck || r.IntN(4) == 0 {
+	if p.OCSPNoCheck || p.SelfIssued || r.IntN(4) == 0 {
 		return
 	}
 	for n := range 1 + r.IntN(3) {

@@ -68,7 +68,7 @@ func most(p *issuance.Profile) issuance.Order {
 	if !p.SelfSigned {
 		o.Locations.Issuer = []string{"http://pki.example.com/ca.cer"}
 	}
-	if !p.SelfSigned && !p.OCSPNoCheck {
+	if !p.SelfSigned && !p.OCSPNoCheck && !p.SelfIssued {
 		o.Locations.CRL = []string{"http://pki.example.com/1.crl", "http://pki2.example.com/1.crl"}
 		o.Locations.OCSP = []string{"http://pki.example.com/ocsp"}
 	}

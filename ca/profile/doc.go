@@ -5,8 +5,9 @@
 // validated and compiled with the full linter, so that a profile which would
 // break a rule stops the start and not the first phone. Profiles that are not in
 // the file are the built-in ones; a file may replace these, but not turn one into
-// another kind, and not OCSP_SIGNING, ROOT and ISSUER: responders get the built-in
-// one, and the certificates of the others come from ceremonies.
+// another kind, and not OCSP_SIGNING, CRL_SIGNING, ROOT and ISSUER: the keys that
+// answer for a CA get the built-in ones, and the certificates of the last two come
+// from ceremonies.
 // What a certificate was made from is pinned by Profile.Hash in its record.
 //
 // States: none. Owns: nothing. Callers: cmd/signet.

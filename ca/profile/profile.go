@@ -17,6 +17,7 @@ const (
 	Signature   = "SIGNATURE"
 	Gateway     = "GATEWAY"
 	OCSPSigning = "OCSP_SIGNING"
+	CRLSigning  = "CRL_SIGNING"
 )
 
 // Set holds profiles by name.
@@ -26,7 +27,7 @@ type Set map[string]issuance.Profile
 func BuiltIn() Set {
 	return Set{
 		Signer: issuance.Signer(), ASTDevice: issuance.ASTDevice(), Signature: issuance.Signature(),
-		Gateway: issuance.Gateway(), OCSPSigning: issuance.OCSPSigning(),
+		Gateway: issuance.Gateway(), OCSPSigning: issuance.OCSPSigning(), CRLSigning: issuance.CRLSigning(),
 	}
 }
 
@@ -42,6 +43,7 @@ type entry struct {
 	KeyUsages    []issuance.KeyUsage     `yaml:"key_usages"`
 	ExtKeyUsages []issuance.ExtKeyUsage  `yaml:"ext_key_usages"`
 	OCSPNoCheck  bool                    `yaml:"ocsp_nocheck"`
+	SelfIssued   bool                    `yaml:"self_issued"`
 	Validity     conf.Duration           `yaml:"validity"`
 	Backdate     conf.Duration           `yaml:"backdate"`
 	Subject      issuance.SubjectPolicy  `yaml:"subject"`
@@ -53,7 +55,7 @@ type entry struct {
 
 func (e *entry) profile() issuance.Profile {
 	return issuance.Profile{
-		Name: e.Name, CA: e.CA, MaxPath: e.MaxPath, KeyUsages: e.KeyUsages, ExtKeyUsages: e.ExtKeyUsages, OCSPNoCheck: e.OCSPNoCheck,
+		Name: e.Name, CA: e.CA, MaxPath: e.MaxPath, KeyUsages: e.KeyUsages, ExtKeyUsages: e.ExtKeyUsages, OCSPNoCheck: e.OCSPNoCheck, SelfIssued: e.SelfIssued,
 		Validity: e.Validity.Std(), Backdate: e.Backdate.Std(), Subject: e.Subject, AltNames: e.AltNames,
 		Keys: e.Keys, MinRSABits: e.MinRSABits, IgnoreAsks: e.IgnoreAsks,
 	}
@@ -127,6 +129,10 @@ func sameKind(p *issuance.Profile) error {
 		if standard := issuance.OCSPSigning(); p.Hash() != standard.Hash() { // responders always get that one
 			return fmt.Errorf("%s can not be replaced: what is for OCSPSigning is built in", p.Name)
 		}
+	case CRLSigning:
+		if standard := issuance.CRLSigning(); p.Hash() != standard.Hash() { // as above
+			return fmt.Errorf("%s can not be replaced: what signs CRLs for a CA is built in", p.Name)
+		}
 	case ASTDevice:
 		if !slices.Contains(p.ExtKeyUsages, issuance.ClientAuth) {
 			return fmt.Errorf("%s must be for clientAuth", p.Name)
@@ -134,6 +140,9 @@ func sameKind(p *issuance.Profile) error {
 	}
 	if p.CA {
 		return fmt.Errorf("%s must not be a CA", p.Name)
+	}
+	if p.Name != CRLSigning && p.SelfIssued {
+		return fmt.Errorf("%s must not be self_issued, which only %s is", p.Name, CRLSigning)
 	}
 	if p.Name != OCSPSigning && slices.Contains(p.ExtKeyUsages, issuance.AnswerOCSP) {
 		return fmt.Errorf("%s must not be for OCSPSigning, which only %s is", p.Name, OCSPSigning)

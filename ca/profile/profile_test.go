@@ -22,7 +22,7 @@ func TestTheExampleLoads(t *testing.T) {
 	t.Parallel()
 	set, err := profile.Load(example)
 	require.NoError(t, err)
-	require.Len(t, set, 6)
+	require.Len(t, set, 7)
 	for name, p := range profile.BuiltIn() {
 		got := set[name]
 		require.Equal(t, p.Hash(), got.Hash(), name)
@@ -64,7 +64,7 @@ func TestAFileReplacesABuiltInProfile(t *testing.T) {
 	t.Parallel()
 	set, err := profile.Parse("p.yaml", []byte(device))
 	require.NoError(t, err)
-	require.Len(t, set, 5)
+	require.Len(t, set, 6)
 	require.Equal(t, "24h0m0s", set[profile.ASTDevice].Validity.String())
 	require.Equal(t, issuance.Signer(), set[profile.Signer])
 }
@@ -118,6 +118,11 @@ func TestLoadRefuses(t *testing.T) {
 		"a signer that is none":   {"AST_DEVICE", "SIGNER", "must be a CA"},
 		"OCSP that is none":       {"AST_DEVICE", "OCSP_SIGNING", "OCSPSigning"},
 		"OCSP without nocheck":    {"AST_DEVICE\n    key_usages: [digitalSignature]\n    ext_key_usages: [clientAuth]", "OWN\n    key_usages: [digitalSignature]\n    ext_key_usages: [OCSPSigning]", "OWN must not be for OCSPSigning"},
+		"CRLs by another profile": {"AST_DEVICE", "CRL_SIGNING", "can not be replaced"},
+		"CRLs by another name": {
+			"AST_DEVICE\n    key_usages: [digitalSignature]\n    ext_key_usages: [clientAuth]\n    validity: 24h\n    subject: {required: [commonName]}",
+			"OWN\n    key_usages: [cRLSign]\n    self_issued: true\n    validity: 24h", "OWN must not be self_issued",
+		},
 		"OCSP by another name": {
 			"AST_DEVICE\n    key_usages: [digitalSignature]\n    ext_key_usages: [clientAuth]",
 			"OWN\n    key_usages: [digitalSignature]\n    ext_key_usages: [OCSPSigning]\n    ocsp_nocheck: true", "OWN must not be for OCSPSigning",

@@ -12,8 +12,12 @@ import (
 
 // checkCRL reads a new CRL as a verifier would, before anybody else does: it must
 // keep the rules, its signature among them, and say what it was made to say.
-func checkCRL(der []byte, issuer *Issuer, want *x509.RevocationList) error {
-	if err := lint.Err(lint.CRL(der, issuer.Certificate)); err != nil {
+func checkCRL(der []byte, issuer *Issuer, signer *x509.Certificate, want *x509.RevocationList) error {
+	judge := func() []lint.Finding { return lint.DelegatedCRL(der, issuer.Certificate, signer) }
+	if signer == issuer.Certificate {
+		judge = func() []lint.Finding { return lint.CRL(der, signer) }
+	}
+	if err := lint.Err(judge()); err != nil {
 		return fmt.Errorf("%w: CRL: %w", ErrCheck, err)
 	}
 	got, err := x509.ParseRevocationList(der)

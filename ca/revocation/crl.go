@@ -153,9 +153,16 @@ func (p *Publisher) publish(ctx context.Context, c claim) error {
 	for i := range list.listed {
 		clip(&list.listed[i].RevocationTime, thisUpdate)
 	}
+	signer, err := p.crlSigner(ctx, &issuer)
+	if err != nil {
+		return err
+	}
 	template := &x509.RevocationList{
 		Number: big.NewInt(c.number), ThisUpdate: thisUpdate, NextUpdate: thisUpdate.Add(p.c.CRLValidity),
 		RevokedCertificateEntries: list.listed,
+	}
+	if signer != issuer.Certificate && template.NextUpdate.After(signer.NotAfter) {
+		template.NextUpdate = signer.NotAfter.UTC() // nobody would believe it any longer
 	}
 	if issuer.Shards > 1 {
 		if p.c.URL == "" {
@@ -167,11 +174,18 @@ func (p *Publisher) publish(ctx context.Context, c claim) error {
 		}
 		template.ExtraExtensions = []pkix.Extension{scope}
 	}
-	der, err := p.sign(ctx, &issuer, template)
+	if signer != issuer.Certificate && p.c.URL != "" {
+		where, err := signerExtension(CRLSignerURL(p.c.URL, c.issuer))
+		if err != nil {
+			return err
+		}
+		template.ExtraExtensions = append(template.ExtraExtensions, where)
+	}
+	der, err := p.sign(ctx, &issuer, signer, template)
 	if err != nil {
 		return err
 	}
-	if err := checkCRL(der, &issuer, template); err != nil {
+	if err := checkCRL(der, &issuer, signer, template); err != nil {
 		return err
 	}
 	return p.store(ctx, c, template, list, der)
@@ -226,18 +240,31 @@ func clip(at *time.Time, thisUpdate time.Time) {
 	}
 }
 
-func (p *Publisher) sign(ctx context.Context, issuer *Issuer, template *x509.RevocationList) ([]byte, error) {
+// crlSigner returns the certificate of whose key signs the issuer's CRLs: its own,
+// or that of the other key.
+func (p *Publisher) crlSigner(ctx context.Context, issuer *Issuer) (*x509.Certificate, error) {
+	if !p.c.OwnCRLKey {
+		return issuer.Certificate, nil
+	}
+	return p.delegate(ctx, issuer, lists)
+}
+
+func (p *Publisher) sign(ctx context.Context, issuer *Issuer, signer *x509.Certificate, template *x509.RevocationList) ([]byte, error) {
 	release, err := p.lane(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	start := time.Now()
-	key, err := p.c.Authority.IssuerKey(ctx, issuer.KeyID())
+	find := p.c.Authority.IssuerKey
+	if signer != issuer.Certificate {
+		find = p.c.Authority.CRLKey
+	}
+	key, err := find(ctx, issuer.KeyID())
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.CreateRevocationList(rand.Reader, template, issuer.Certificate, key)
+	der, err := x509.CreateRevocationList(rand.Reader, template, signer, key)
 	p.metrics.signed("crl", start, err)
 	if err != nil {
 		return nil, fmt.Errorf("revocation: sign CRL: %w", err)
@@ -250,7 +277,7 @@ func (p *Publisher) sign(ctx context.Context, issuer *Issuer, template *x509.Rev
 func (p *Publisher) store(ctx context.Context, c claim, l *x509.RevocationList, list entries, der []byte) error {
 	err := pg.InTx(ctx, p.c.DB, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, sqlPublish, c.issuer[:], c.shard, c.number, l.ThisUpdate, l.NextUpdate, len(list.listed), der,
-			l.ThisUpdate.Add(p.c.CRLValidity/2))
+			l.ThisUpdate.Add(l.NextUpdate.Sub(l.ThisUpdate)/2))
 		if err != nil {
 			return err
 		}

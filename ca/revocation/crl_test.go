@@ -416,3 +416,59 @@ func (d *cutDB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 type cutRow struct{}
 
 func (cutRow) Scan(...any) error { return errCut }
+
+// With OwnCRLKey another key of the CA signs its CRLs, under a certificate that is
+// made once for all nodes, told where the CRL says, and renewed in time.
+func TestCRLsByAnotherKey(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	ca := b.authority.add(1)
+	own := func(c *revocation.Config) { c.OwnCRLKey, c.CRLValidity = true, 25*24*time.Hour }
+	p, other := b.publisher(t, own), b.publisher(t, own)
+	_, err := p.CRLSigner(t.Context(), ca.issuer.KeyID())
+	require.ErrorIs(t, err, revocation.ErrNoIssuer)
+	published := func(p *revocation.Publisher) (*x509.RevocationList, *x509.Certificate) {
+		t.Helper()
+		require.NoError(t, p.Round(t.Context()))
+		d, err := p.CRL(t.Context(), ca.issuer.KeyID(), 0)
+		require.NoError(t, err)
+		l, err := x509.ParseRevocationList(d.DER)
+		require.NoError(t, err)
+		d, err = p.CRLSigner(t.Context(), ca.issuer.KeyID())
+		require.NoError(t, err)
+		signer := parse(t, d.DER)
+		require.NoError(t, signer.CheckSignature(l.SignatureAlgorithm, l.RawTBSRevocationList, l.Signature))
+		require.Equal(t, ca.issuer.Certificate.RawSubject, l.RawIssuer)
+		require.Contains(t, string(l.Raw), revocation.CRLSignerURL(base, ca.issuer.KeyID()))
+		require.False(t, l.NextUpdate.After(signer.NotAfter))
+		return l, signer
+	}
+	first, signer := published(p)
+	require.Zero(t, ca.key.signatures.Load(), "the CA's key signs no CRLs")
+	require.Equal(t, 25*24*time.Hour, first.NextUpdate.Sub(first.ThisUpdate))
+	b.revoke(t, ca, revocation.KeyCompromise, b.authority.leaf(ca))
+	b.clock.advance(10 * 24 * time.Hour)
+	second, same := published(other)
+	require.Equal(t, signer.Raw, same.Raw)
+	require.EqualValues(t, 1, b.authority.certify.Load())
+	require.Len(t, second.RevokedCertificateEntries, 1)
+	require.True(t, second.NextUpdate.Equal(signer.NotAfter), "nobody would believe it any longer")
+
+	// Renewed after two thirds of its life; one that can not be is used to its end.
+	b.authority.refuse.Store(true)
+	b.clock.advance(11 * 24 * time.Hour)
+	_, same = published(p)
+	require.Equal(t, signer.Raw, same.Raw)
+	b.authority.refuse.Store(false)
+	b.clock.advance(5 * 24 * time.Hour)
+	_, renewed := published(p)
+	require.NotEqual(t, signer.Raw, renewed.Raw)
+	require.Equal(t, signer.RawSubjectPublicKeyInfo, renewed.RawSubjectPublicKeyInfo)
+
+	// The setting can be taken back: the next CRL is by the CA's own key.
+	b.clock.advance(20 * 24 * time.Hour)
+	plain := b.publisher(t, nil)
+	require.NoError(t, plain.Round(t.Context()))
+	require.False(t, hasScope(crl(t, plain, ca, 0)))
+	require.EqualValues(t, 1, ca.key.signatures.Load())
+}

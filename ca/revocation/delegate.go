@@ -16,38 +16,62 @@ import (
 	"github.com/signet-hsm/signet/internal/pg"
 )
 
+// duty is what another key than the CA's own does for it.
+type duty uint8
+
+const (
+	answers duty = iota // signs OCSP responses
+	lists               // signs CRLs
+)
+
+var duties = [...]struct {
+	delegateSQL
+	what    string
+	certify func(Authority, context.Context, KeyID, issuance.Serial) ([]byte, error)
+}{
+	answers: {delegateStatements("ca_ocsp_delegate"), "OCSP signing certificate", Authority.CertifyResponder},
+	lists:   {delegateStatements("ca_crl_delegate"), "CRL signing certificate", Authority.CertifyCRLSigner},
+}
+
+// delegateID names a delegate.
+type delegateID struct {
+	issuer KeyID
+	duty   duty
+}
+
 // delegate returns the certificate under which responses about the issuer's
-// certificates are signed. It is made when somebody first asks, and anew when
-// two thirds of its life are over. A renewal that fails is no matter while the
-// old one is valid.
-func (p *Publisher) delegate(ctx context.Context, i *Issuer) (*x509.Certificate, error) {
-	if k, ok := p.delegates.Load(i.KeyID()); ok {
+// certificates, or its CRLs, are signed. It is made when it is first needed, and
+// anew when two thirds of its life are over. A renewal that fails is no matter
+// while the old one is valid.
+func (p *Publisher) delegate(ctx context.Context, i *Issuer, of duty) (*x509.Certificate, error) {
+	id := delegateID{i.KeyID(), of}
+	if k, ok := p.delegates.Load(id); ok {
 		if d := k.(delegation); bytes.Equal(d.issuer, i.Certificate.Raw) && p.age(d.certificate) == fresh {
 			return d.certificate, nil
 		}
 	}
-	old, revision, err := p.storedDelegate(ctx, i)
+	old, revision, err := p.storedDelegate(ctx, id.issuer, of)
 	if err != nil {
 		return nil, err
 	}
 	if old != nil && p.fit(old, i) == fresh {
-		p.delegates.Store(i.KeyID(), delegation{old, i.Certificate.Raw})
+		p.delegates.Store(id, delegation{old, i.Certificate.Raw})
 		return old, nil
 	}
-	renewed, err := p.certify(ctx, i, revision)
+	renewed, err := p.certify(ctx, i, of, revision)
 	if err == nil {
-		p.delegates.Store(i.KeyID(), delegation{renewed, i.Certificate.Raw})
+		p.delegates.Store(id, delegation{renewed, i.Certificate.Raw})
 		return renewed, nil
 	}
 	if old != nil && p.fit(old, i) == ageing {
 		if !errors.Is(err, errElsewhere) {
-			p.c.Logger.LogAttrs(ctx, slog.LevelWarn, "revocation: an OCSP signing certificate could not be renewed",
-				slog.String("issuer", i.KeyID().String()), slog.Time("notAfter", old.NotAfter), slog.Any("cause", err))
+			p.c.Logger.LogAttrs(ctx, slog.LevelWarn, "revocation: a delegate's certificate could not be renewed",
+				slog.String("what", duties[of].what), slog.String("issuer", i.KeyID().String()), slog.Time("notAfter", old.NotAfter), slog.Any("cause", err))
 		}
 		return old, nil
 	}
 	if errors.Is(err, errElsewhere) {
-		return p.awaitDelegate(ctx, i)
+		return p.awaitDelegate(ctx, i, of)
 	}
 	return nil, err
 }
@@ -89,67 +113,66 @@ func (p *Publisher) age(c *x509.Certificate) fitness {
 
 // storedDelegate returns the newest certificate and its revision; nil and 0 when
 // there is none.
-func (p *Publisher) storedDelegate(ctx context.Context, i *Issuer) (_ *x509.Certificate, revision int, _ error) {
-	id := i.KeyID()
+func (p *Publisher) storedDelegate(ctx context.Context, id KeyID, of duty) (_ *x509.Certificate, revision int, _ error) {
 	var der []byte
-	err := p.c.DB.QueryRow(ctx, sqlDelegate, id[:]).Scan(&der, &revision)
+	err := p.c.DB.QueryRow(ctx, duties[of].newest, id[:]).Scan(&der, &revision)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("revocation: read OCSP signing certificate: %w", pg.Unavailable(err))
+		return nil, 0, fmt.Errorf("revocation: read %s: %w", duties[of].what, pg.Unavailable(err))
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, 0, fmt.Errorf("revocation: OCSP signing certificate: %w: %w", ErrRecord, err)
+		return nil, 0, fmt.Errorf("revocation: %s: %w: %w", duties[of].what, ErrRecord, err)
 	}
 	return c, revision, nil
 }
 
 // errElsewhere: another node is issuing the certificate.
-var errElsewhere = errors.New("revocation: another node renews the OCSP signing certificate")
+var errElsewhere = errors.New("revocation: another node renews the delegate's certificate")
 
 // certify has the CA issue a certificate. The serial is recorded first, and the
 // row is the claim that keeps other nodes from doing the same.
-func (p *Publisher) certify(ctx context.Context, i *Issuer, seen int) (*x509.Certificate, error) {
-	id, now := i.KeyID(), p.wallTime()
+func (p *Publisher) certify(ctx context.Context, i *Issuer, of duty, seen int) (*x509.Certificate, error) {
+	id, now, d := i.KeyID(), p.wallTime(), &duties[of]
 	serial, err := issuance.NewSerial(p.c.Random)
 	if err != nil {
 		return nil, fmt.Errorf("revocation: %w", err)
 	}
 	var revision int
-	err = p.c.DB.QueryRow(ctx, sqlClaimDelegate, id[:], serial[:], now, now.Add(-p.c.Lease), seen).Scan(&revision)
-	if errors.Is(err, pgx.ErrNoRows) || pg.IsUnique(err, "ca_ocsp_delegate_pkey") {
+	err = p.c.DB.QueryRow(ctx, d.claim, id[:], serial[:], now, now.Add(-p.c.Lease), seen).Scan(&revision)
+	if errors.Is(err, pgx.ErrNoRows) || pg.IsUnique(err, d.key) {
 		return nil, errElsewhere
 	}
 	if err != nil {
-		return nil, fmt.Errorf("revocation: record OCSP signing certificate: %w", pg.Unavailable(err))
+		return nil, fmt.Errorf("revocation: record %s: %w", d.what, pg.Unavailable(err))
 	}
 	start := time.Now()
-	der, err := p.c.Authority.CertifyResponder(ctx, id, serial)
+	der, err := d.certify(p.c.Authority, ctx, id, serial)
 	p.metrics.signed("delegate", start, err)
 	if err != nil {
 		return nil, err
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("%w: OCSP signing certificate: %w", ErrCheck, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrCheck, d.what, err)
 	}
 	if p.fit(c, i) == unfit {
-		return nil, fmt.Errorf("%w: OCSP signing certificate: not the issuer's", ErrCheck)
+		return nil, fmt.Errorf("%w: %s: not the issuer's", ErrCheck, d.what)
 	}
-	tag, err := p.c.DB.Exec(ctx, sqlStoreDelegate, id[:], revision, der, c.NotBefore, c.NotAfter)
+	tag, err := p.c.DB.Exec(ctx, d.store, id[:], revision, der, c.NotBefore, c.NotAfter)
 	if err != nil {
-		return nil, fmt.Errorf("revocation: store OCSP signing certificate: %w", pg.Unavailable(err))
+		return nil, fmt.Errorf("revocation: store %s: %w", d.what, pg.Unavailable(err))
 	}
 	if tag.RowsAffected() != 1 {
-		return nil, fmt.Errorf("revocation: store OCSP signing certificate: %w", ErrRecord)
+		return nil, fmt.Errorf("revocation: store %s: %w", d.what, ErrRecord)
 	}
 	return c, nil
 }
 
 // awaitDelegate waits for another node's first certificate.
-func (p *Publisher) awaitDelegate(ctx context.Context, i *Issuer) (*x509.Certificate, error) {
+func (p *Publisher) awaitDelegate(ctx context.Context, i *Issuer, of duty) (*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.c.Wait)
 	defer cancel()
 	for {
@@ -158,12 +181,12 @@ func (p *Publisher) awaitDelegate(ctx context.Context, i *Issuer) (*x509.Certifi
 			return nil, fmt.Errorf("%w: %w", errElsewhere, fault.ErrUnavailable)
 		case <-time.After(50 * time.Millisecond):
 		}
-		c, _, err := p.storedDelegate(ctx, i)
+		c, _, err := p.storedDelegate(ctx, i.KeyID(), of)
 		if err != nil {
 			return nil, err
 		}
 		if c != nil && p.fit(c, i) != unfit {
-			p.delegates.Store(i.KeyID(), delegation{c, i.Certificate.Raw})
+			p.delegates.Store(delegateID{i.KeyID(), of}, delegation{c, i.Certificate.Raw})
 			return c, nil
 		}
 	}

@@ -22,16 +22,18 @@
 //
 // # Who signs
 //
-// A CA signs its CRLs with its own key: indirect CRLs are not understood by
-// GnuTLS and NSS. With one shard the CRL is complete and plain, and every
+// A CA signs its CRLs with its own key, which every verifier understands. With
+// Config.OwnCRLKey another key in the HSM (role crl) does, under a certificate in
+// the CA's own name; who of the verifiers finds it is told in docs/ca.md. With one shard the CRL is complete and plain, and every
 // verifier understands it. With more, each CRL names its address as its scope in
 // a critical extension, which must be that in the certificates: OpenSSL and Java
 // understand this, NSS refuses such a CRL, and GnuTLS reads over the scope and has
 // to be given the right CRL.
 //
-// OCSP is delegated: each CA has a second key in the HSM (role ocsp) with a
-// certificate of days (id-pkix-ocsp-nocheck), made when somebody first asks
-// and renewed after two thirds of its life, by one node, while it is in use.
+// OCSP is always delegated: each CA has a second key in the HSM (role ocsp) with a
+// certificate of days (id-pkix-ocsp-nocheck). These certificates are made when
+// first needed and renewed after two thirds of their life, by one node, while they
+// are in use.
 //
 // # OCSP policy (RFC 6960 in the profile of RFC 5019)
 //
@@ -69,8 +71,8 @@
 // node has served are served on from memory until their nextUpdate; OCSP is "try
 // later", since nobody can look for the tombstone.
 //
-// Owns: tables ca_revocation, ca_crl, ca_ocsp, ca_ocsp_delegate (the last three
-// public data, found by the issuer's key identifier and not by tenant). Callers:
+// Owns: tables ca_revocation, ca_crl, ca_ocsp, ca_ocsp_delegate, ca_crl_delegate (all but
+// the first public data, found by the issuer's key identifier and not by tenant). Callers:
 // ca (RecordTx, in the revoking transaction), api/pki, cmd. Authority is
 // implemented by ca.Issuers. Safe for concurrent use, except that Run must not
 // run twice at a time.

@@ -13,6 +13,8 @@ import (
 var (
 	oidInvalidityDate = asn1.ObjectIdentifier{2, 5, 29, 24}
 	oidScope          = asn1.ObjectIdentifier{2, 5, 29, 28} // issuingDistributionPoint
+	oidInfoAccess     = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
+	oidCAIssuers      = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 2}
 )
 
 // scopeExtension says which part of the issuer's certificates a CRL is about:
@@ -45,4 +47,21 @@ func invalidityDate(t time.Time) (pkix.Extension, error) {
 		return pkix.Extension{}, fmt.Errorf("revocation: invalidity date: %w", err)
 	}
 	return pkix.Extension{Id: oidInvalidityDate, Value: der}, nil
+}
+
+// signerExtension says where the certificate of a CRL's signer is (RFC 5280
+// section 5.2.7).
+func signerExtension(url string) (pkix.Extension, error) {
+	var b cryptobyte.Builder
+	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier(oidCAIssuers)
+			b.AddASN1(casn1.Tag(6).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes([]byte(url)) }) // URI
+		})
+	})
+	der, err := b.Bytes()
+	if err != nil {
+		return pkix.Extension{}, fmt.Errorf("revocation: address of the CRL's signer: %w", err)
+	}
+	return pkix.Extension{Id: oidInfoAccess, Value: der}, nil
 }

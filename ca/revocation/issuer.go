@@ -58,10 +58,13 @@ type Authority interface {
 	// or not; ErrUnknownCertificate for everything else.
 	NotAfter(ctx context.Context, id KeyID, serial issuance.Serial) (time.Time, error)
 	// ResponderKey is the key of the certificates that CertifyResponder issues.
-
 	ResponderKey(ctx context.Context, id KeyID) (crypto.Signer, error)
 	// CertifyResponder issues a certificate for ResponderKey by the CA.
 	CertifyResponder(ctx context.Context, id KeyID, serial issuance.Serial) ([]byte, error)
+	// CRLKey is the key of the certificates that CertifyCRLSigner issues.
+	CRLKey(ctx context.Context, id KeyID) (crypto.Signer, error)
+	// CertifyCRLSigner issues a certificate for CRLKey by the CA, in the CA's name.
+	CertifyCRLSigner(ctx context.Context, id KeyID, serial issuance.Serial) ([]byte, error)
 }
 
 // CRLURL is where CRL number shard of an issuer is found below base, an http
@@ -83,6 +86,10 @@ func OCSPURL(base string, id KeyID) string { return base + "/ocsp/" + id.String(
 
 // IssuerURL is where the issuer's own certificate is found.
 func IssuerURL(base string, id KeyID) string { return base + "/ca/" + id.String() + ".cer" }
+
+// CRLSignerURL is where the certificate of the key is found that signs CRLs in
+// the issuer's place.
+func CRLSignerURL(base string, id KeyID) string { return base + "/ca/" + id.String() + "/crl.cer" }
 
 // signed reports whether the certificate is one of this issuer's.
 func (i *Issuer) signed(c *x509.Certificate) bool {

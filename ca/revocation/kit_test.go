@@ -41,8 +41,8 @@ func (c *clock) advance(d time.Duration) { c.at.Add(int64(d)) }
 
 // testCA is one CA with its keys in software, which count what they sign.
 type testCA struct {
-	key, responder *countingKey
-	issuer         revocation.Issuer
+	key, responder, lister *countingKey
+	issuer                 revocation.Issuer
 }
 
 type countingKey struct {
@@ -104,7 +104,7 @@ func (a *fakeAuthority) add(shards int) *testCA {
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotAfter: a.clock.now().Add(10000 * time.Hour),
 	}
 	cert := parse(a.tb, a.issue(&testCA{key: key}, template, key.Public(), newSerial(a.tb)))
-	ca := &testCA{key: key, responder: ecKey(a.tb), issuer: revocation.Issuer{Certificate: cert, Shards: shards}}
+	ca := &testCA{key: key, responder: ecKey(a.tb), lister: ecKey(a.tb), issuer: revocation.Issuer{Certificate: cert, Shards: shards}}
 	key.signatures.Store(0)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -210,6 +210,29 @@ func (a *fakeAuthority) CertifyResponder(_ context.Context, id revocation.KeyID,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
 		ExtraExtensions: []pkix.Extension{{Id: []int{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}, Value: []byte{5, 0}}},
 	}, ca.responder.Public(), serial), nil
+}
+
+func (a *fakeAuthority) CRLKey(_ context.Context, id revocation.KeyID) (crypto.Signer, error) {
+	ca, err := a.find(id)
+	if err != nil {
+		return nil, err
+	}
+	return ca.lister, nil
+}
+
+func (a *fakeAuthority) CertifyCRLSigner(_ context.Context, id revocation.KeyID, serial issuance.Serial) ([]byte, error) {
+	ca, err := a.find(id)
+	if err != nil {
+		return nil, err
+	}
+	if a.refuse.Load() {
+		return nil, fault.ErrUnavailable
+	}
+	a.certify.Add(1)
+	return a.issue(ca, &x509.Certificate{
+		Subject: ca.issuer.Certificate.Subject, AuthorityKeyId: ca.issuer.Certificate.SubjectKeyId,
+		SubjectKeyId: []byte("twenty bytes of a key"[:20]), NotAfter: a.clock.now().Add(30 * 24 * time.Hour), KeyUsage: x509.KeyUsageCRLSign,
+	}, ca.lister.Public(), serial), nil
 }
 
 // bench is a database and an authority, for any number of publishers.

@@ -192,7 +192,7 @@ func (p *Publisher) answer(ctx context.Context, id answerID, t *tombstone) (answ
 }
 
 func (p *Publisher) signAnswer(ctx context.Context, v *verdict) ([]byte, error) {
-	responder, err := p.delegate(ctx, v.issuer)
+	responder, err := p.delegate(ctx, v.issuer, answers)
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,11 @@ type Config struct {
 	// its CRLs only fit certificates that were issued under the same one.
 	URL string
 
+	// OwnCRLKey has CRLs signed by another key of the CA's, with a certificate in the
+	// CA's name, and not by the key that signs certificates. Not every verifier
+	// finds it: see the package.
+	OwnCRLKey bool
+
 	CRLValidity  time.Duration // from thisUpdate to nextUpdate; replaced after half of it; 0 = 48 h
 	OCSPValidity time.Duration // likewise; 0 = 24 h
 	Poll         time.Duration // how often what is out of date is looked for; 0 = 1 s
@@ -110,7 +115,7 @@ type Publisher struct {
 	ensuredAt time.Time            // when none was thought to be
 	looked    time.Time            // when the gauges were read
 	flight    singleflight.Group
-	delegates sync.Map // KeyID -> delegation
+	delegates sync.Map // delegateID -> delegation
 }
 
 // New makes a Publisher; it touches neither database nor HSM.

@@ -166,7 +166,7 @@ func TestTheChecksCanFail(t *testing.T) {
 	}}
 	der, err = x509.CreateRevocationList(rand.Reader, template, issuer.Certificate, crypto.Signer(key))
 	require.NoError(t, err)
-	require.NoError(t, checkCRL(der, &issuer, template))
+	require.NoError(t, checkCRL(der, &issuer, issuer.Certificate, template))
 	scope, err := scopeExtension("http://pki.example.com/crl/0.crl")
 	require.NoError(t, err)
 	for name, change := range map[string]func(*x509.RevocationList){
@@ -180,10 +180,10 @@ func TestTheChecksCanFail(t *testing.T) {
 	} {
 		l := *template
 		change(&l)
-		require.ErrorIs(t, checkCRL(der, &issuer, &l), ErrCheck, name)
+		require.ErrorIs(t, checkCRL(der, &issuer, issuer.Certificate, &l), ErrCheck, name)
 	}
-	require.ErrorIs(t, checkCRL(der[1:], &issuer, template), ErrCheck)
+	require.ErrorIs(t, checkCRL(der[1:], &issuer, issuer.Certificate, template), ErrCheck)
 	broken := append([]byte(nil), der...)
 	broken[len(broken)-1] ^= 1
-	require.ErrorIs(t, checkCRL(broken, &issuer, template), ErrCheck)
+	require.ErrorIs(t, checkCRL(broken, &issuer, issuer.Certificate, template), ErrCheck)
 }

@@ -37,6 +37,20 @@ func (p *Publisher) IssuerCertificate(ctx context.Context, id KeyID) (Document, 
 	return newDocument(i.Certificate.Raw, i.Certificate.NotBefore, i.Certificate.NotAfter), nil
 }
 
+// CRLSigner returns the newest certificate of the key that signs an issuer's CRLs
+// in its place; ErrNoIssuer when it never had one. It is told after the issuer's
+// end too, as long as the last CRL counts.
+func (p *Publisher) CRLSigner(ctx context.Context, id KeyID) (Document, error) {
+	c, _, err := p.storedDelegate(ctx, id, lists)
+	switch {
+	case err != nil:
+		return Document{}, err
+	case c == nil || p.c.Now().After(c.NotAfter):
+		return Document{}, ErrNoIssuer
+	}
+	return newDocument(c.Raw, c.NotBefore, c.NotAfter), nil
+}
+
 // CRL returns the published CRL. When the database is out, the last one that was
 // served here is served until its nextUpdate. Errors: ErrNoCRL; ErrNotPublished
 // when the first CRL is still to come or the last one is past its nextUpdate;

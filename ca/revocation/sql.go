@@ -87,21 +87,6 @@ returning issuer_key_id, serial, certid_hash`
 
 	sqlForgetAnswer = `delete from ca_ocsp where issuer_key_id = $1 and serial = $2`
 
-	sqlDelegate = `select certificate, revision from ca_ocsp_delegate
-where issuer_key_id = $1 and certificate is not null order by revision desc limit 1`
-
-	// A claim is a row. There is none while a young one has no certificate, or when
-	// a newer one than the caller has seen has; of two at once one hits the primary key.
-	sqlClaimDelegate = `insert into ca_ocsp_delegate (issuer_key_id, revision, serial, created_at)
-select $1::bytea, coalesce(max(revision), 0) + 1, $2::bytea, $3::timestamptz from ca_ocsp_delegate
-where issuer_key_id = $1::bytea
-having count(*) filter (where certificate is null and created_at > $4::timestamptz
-  or certificate is not null and revision > $5::integer) = 0
-returning revision`
-
-	sqlStoreDelegate = `update ca_ocsp_delegate set certificate = $3, not_before = $4, not_after = $5
-where issuer_key_id = $1 and revision = $2 and certificate is null`
-
 	sqlLook = `select
   (select count(*) from (select distinct r.issuer_key_id, r.shard from ca_revocation r
     join ca_crl c on c.issuer_key_id = r.issuer_key_id and c.shard = r.shard
@@ -114,3 +99,26 @@ where issuer_key_id = $1 and revision = $2 and certificate is null`
   coalesce(sum(entries), 0)::bigint
 from ca_crl where refresh_at is not null`
 )
+
+// delegateSQL are the statements about the certificates of one duty's keys.
+type delegateSQL struct{ newest, claim, store, key string }
+
+func delegateStatements(table string) delegateSQL {
+	return delegateSQL{
+		newest: `select certificate, revision from ` + table + `
+where issuer_key_id = $1 and certificate is not null order by revision desc limit 1`,
+
+		// A claim is a row. There is none while a young one has no certificate, or when
+		// a newer one than the caller has seen has; of two at once one hits the primary key.
+		claim: `insert into ` + table + ` (issuer_key_id, revision, serial, created_at)
+select $1::bytea, coalesce(max(revision), 0) + 1, $2::bytea, $3::timestamptz from ` + table + `
+where issuer_key_id = $1::bytea
+having count(*) filter (where certificate is null and created_at > $4::timestamptz
+  or certificate is not null and revision > $5::integer) = 0
+returning revision`,
+		key: table + "_pkey",
+
+		store: `update ` + table + ` set certificate = $3, not_before = $4, not_after = $5
+where issuer_key_id = $1 and revision = $2 and certificate is null`,
+	}
+}

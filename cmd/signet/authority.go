@@ -52,7 +52,8 @@ func (p *process) openAuthority(ctx context.Context, d *domains, url string) (*c
 		SignerProfile:   &signers, DeviceProfile: &devices, LeafProfiles: leaves(profiles), BlockedKeys: blocked,
 		LintEvery: p.cfg.CA.LintEvery, VerifyEvery: p.cfg.CA.VerifyEvery,
 		PKI: url, CRLShards: p.cfg.CA.CRLShards, RotateAfter: p.cfg.CA.RotateAfter.Std(), RenewGrace: p.cfg.CA.RenewGrace.Std(),
-		Logger: p.log, Metrics: p.registry,
+		RenewLimit: p.cfg.CA.RenewLimit,
+		Logger:     p.log, Metrics: p.registry,
 	})
 }
 
@@ -68,7 +69,7 @@ func readChain(path string) ([][]byte, error) {
 func leaves(set profile.Set) (out []issuance.Profile) {
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		switch name {
-		case profile.Signer, profile.ASTDevice, profile.OCSPSigning:
+		case profile.Signer, profile.ASTDevice, profile.OCSPSigning, profile.CRLSigning:
 		default:
 			out = append(out, set[name])
 		}
@@ -97,7 +98,7 @@ func (n *node) openAuthority(ctx context.Context) (err error) {
 		return err
 	}
 	if n.publisher, err = revocation.New(revocation.Config{
-		DB: n.d.pool, Authority: issuers, URL: url,
+		DB: n.d.pool, Authority: issuers, URL: url, OwnCRLKey: p.cfg.CA.CRLKey == crlKeyOwn,
 		CRLValidity: p.cfg.PKI.CRLValidity.Std(), OCSPValidity: p.cfg.PKI.OCSPValidity.Std(),
 		Logger: p.log, Metrics: p.registry,
 	}); err != nil {

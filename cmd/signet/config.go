@@ -44,11 +44,11 @@ type ListenConfig struct {
 	PKI  string `yaml:"pki"`  // CRLs, OCSP and issuers' certificates, for everybody, plain HTTP; empty = not on this node
 
 	TrustedProxies []string        `yaml:"trusted_proxies"` // prefixes whose X-Forwarded-For is believed; empty = none
-	RateLimit      RateLimitConfig `yaml:"rate_limit"`      // of each address at the phones' endpoints
+	RateLimit      RateLimitConfig `yaml:"rate_limit"`      // of each address at the phones' endpoints and at renewals
 }
 
-// RateLimitConfig bounds what one address may ask of the phones' endpoints; what
-// is above it is 429.
+// RateLimitConfig bounds what one address may ask of the phones' endpoints and
+// of the renewal of certificates; what is above it is 429.
 type RateLimitConfig struct {
 	PerSecond float64 `yaml:"per_second"` // on average; 0 = no bound
 	Burst     int     `yaml:"burst"`      // at once after a pause; 0 = what per_second allows in 10 s

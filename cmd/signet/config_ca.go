@@ -22,8 +22,11 @@ type CAConfig struct {
 	LintEvery       int           `yaml:"lint_every"`       // one in so many leaf certificates is linted in full, the others by compiled checks; 0 = every one
 	VerifyEvery     int           `yaml:"verify_every"`     // one in so many new signatures on leaf certificates is verified; 0 = every one
 	CRLShards       int           `yaml:"crl_shards"`       // CRLs of a new signer; 0 = 1, which every verifier understands
+	CRLKey          string        `yaml:"crl_key"`          // who signs CRLs: issuer (default), the CA's own key; own, another of its own, which not every verifier finds
 	RotateAfter     conf.Duration `yaml:"rotate_after"`     // age at which a signer is replaced by itself, 1h or more; 0 = never
 	RenewGrace      conf.Duration `yaml:"renew_grace"`      // how long after its end a device's certificate still entitles to a new one; 0 = not at all
+
+	RenewLimit int `yaml:"renew_limit"` // renewals of one client in an hour; 0 = 20
 
 	OperatorTenant string `yaml:"operator_tenant"` // whose admin-write may renew all tenants' signers over gRPC; empty = nobody's
 
@@ -43,6 +46,12 @@ type PKIConfig struct {
 	CRLValidity  conf.Duration `yaml:"crl_validity"`  // 0 = 48h
 	OCSPValidity conf.Duration `yaml:"ocsp_validity"` // 0 = 24h
 }
+
+// The values of ca.crl_key.
+const (
+	crlKeyIssuer = "issuer"
+	crlKeyOwn    = "own"
+)
 
 // defaultMaxAge bounds how much a cache on the way delays a revocation.
 const defaultMaxAge = 5 * time.Minute
@@ -82,11 +91,19 @@ func (c *CAConfig) validate(bad func(string, ...any)) {
 	if c.CRLShards < 0 || c.CRLShards > revocation.MaxShards {
 		bad("ca.crl_shards: must be 1..%d", revocation.MaxShards)
 	}
+	switch c.CRLKey {
+	case "", crlKeyIssuer, crlKeyOwn:
+	default:
+		bad("ca.crl_key: %q is none of issuer, own", c.CRLKey)
+	}
 	if d := c.RotateAfter.Std(); d != 0 && d < time.Hour {
 		bad("ca.rotate_after: must be 0 or at least 1h")
 	}
 	if d := c.RenewGrace.Std(); d < 0 || d > 90*24*time.Hour {
 		bad("ca.renew_grace: must be 0..2160h")
+	}
+	if c.RenewLimit < 0 {
+		bad("ca.renew_limit: must not be negative")
 	}
 }
 

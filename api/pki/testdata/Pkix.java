@@ -7,8 +7,8 @@ import java.util.*;
 
 /**
  * Judges certificate paths with the JDK's PKIX validator. Each argument is
- * "name=method:root,crls,leaf,issuer...": files in DER; method is crl (from files,
- * crls separated by +), fetch (from distribution points) or ocsp. Prints one line
+ * "name=method:root,crls,leaf,issuer...": files in DER; method is crl, or leaf for the first alone (from files,
+ * separated by +, and certificates of their signers), fetch (from distribution points) or ocsp. Prints one line
  * for each: the name and GOOD, or the reason of the refusal.
  */
 public class Pkix {
@@ -39,18 +39,18 @@ public class Pkix {
         } else {
             options.add(PKIXRevocationChecker.Option.PREFER_CRLS);
         }
-        if (method.equals("fetch")) {
+        if (method.equals("fetch") || method.equals("leaf")) {
             options.add(PKIXRevocationChecker.Option.ONLY_END_ENTITY);
         }
         checker.setOptions(options);
         params.addCertPathChecker(checker);
-        List<CRL> crls = new ArrayList<>();
-        if (method.equals("crl")) {
+        List<Object> found = new ArrayList<>();
+        if (method.equals("crl") || method.equals("leaf")) {
             for (String f : files[1].split("\\+")) {
-                crls.add(factory.generateCRL(read(f)));
+                found.add(f.endsWith(".crl") ? factory.generateCRL(read(f)) : factory.generateCertificate(read(f)));
             }
         }
-        params.addCertStore(CertStore.getInstance("Collection", new CollectionCertStoreParameters(crls)));
+        params.addCertStore(CertStore.getInstance("Collection", new CollectionCertStoreParameters(found)));
         try {
             validator.validate(factory.generateCertPath(path), params);
             return "GOOD";
