@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,6 +37,28 @@ type line struct {
 	authority *issuance.Authority
 	chain     [][]byte // signer first, root last
 	key       key      // nil until a request needs to sign
+
+	stencils sync.Map // stencilID -> *issuance.Stencil
+}
+
+// stencilID names what certificates of one line have in common.
+type stencilID struct {
+	profile *issuance.Template
+	shard   int
+}
+
+// stencil returns the line's for a profile and the CRL that a serial belongs to.
+func (a *Authority) stencil(l *line, p *issuance.Template, serial issuance.Serial) (*issuance.Stencil, error) {
+	id := stencilID{p, revocation.Shard(serial, l.shards)}
+	if s, ok := l.stencils.Load(id); ok {
+		return s.(*issuance.Stencil), nil
+	}
+	made, err := issuance.NewStencil(p, l.authority, a.locations(l.authority, serial, l.shards))
+	if err != nil {
+		return nil, err
+	}
+	s, _ := l.stencils.LoadOrStore(id, made)
+	return s.(*issuance.Stencil), nil
 }
 
 // loadIssuers reads the chains. The issuer's own must be good; an old one that

@@ -100,12 +100,14 @@ func validHost(s string) bool {
 	return strings.IndexFunc(labels[len(labels)-1], func(r rune) bool { return r >= 'a' && r <= 'z' }) >= 0
 }
 
-// add appends the extension; not critical, as the subject is never empty.
-func (a *AltNames) add(b *cryptobyte.Builder) {
+// encode returns the extension, if there are any; not critical, as the subject is
+// never empty.
+func (a *AltNames) encode() ([]byte, error) {
 	if a.empty() {
-		return
+		return nil, nil
 	}
-	addExtension(b, oidSubjectAltName, false, func(b *cryptobyte.Builder) {
+	var b cryptobyte.Builder
+	addExtension(&b, oidSubjectAltName, false, func(b *cryptobyte.Builder) {
 		b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			for _, d := range a.DNS {
 				b.AddASN1(casn1.Tag(2).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes([]byte(d)) })
@@ -115,6 +117,7 @@ func (a *AltNames) add(b *cryptobyte.Builder) {
 			}
 		})
 	})
+	return b.Bytes()
 }
 
 // readAltNames takes the names that a request asks for. other is true when some

@@ -22,6 +22,9 @@ type Order struct {
 	// Locations depend on the issuer and, with sharded CRLs, on the serial. Empty:
 	// the certificate says nothing about where it can be checked.
 	Locations Locations
+	// Stencil stands for Issuer, Profile and Locations, which are passed over with
+	// it. nil: one is made for this certificate.
+	Stencil *Stencil
 }
 
 // Draft is a certificate without its signature, which its template's linter has
@@ -44,20 +47,24 @@ type Draft struct {
 // ErrProfile, ErrKeyAlgorithm, ErrKeyBlocked, ErrExtension, ErrSubject, ErrAltName,
 // ErrSerial, ErrIssuerExpired, ErrLocation, ErrLint.
 func Prepare(o Order) (*Draft, error) {
-	if o.Profile == nil || o.Request == nil {
-		return nil, fmt.Errorf("prepare: %w: no profile or no request", ErrProfile)
+	if o.Request == nil {
+		return nil, fmt.Errorf("prepare: %w: no request", ErrProfile)
 	}
-	p := &o.Profile.profile
-	if p.SelfSigned != (o.Issuer == nil) {
-		return nil, fmt.Errorf("prepare: %w: %s and its issuer do not match", ErrProfile, p.Name)
+	s := o.Stencil
+	if s == nil {
+		var err error
+		if s, err = NewStencil(o.Profile, o.Issuer, o.Locations); err != nil {
+			return nil, fmt.Errorf("prepare: %w", err)
+		}
 	}
+	p := &s.profile.profile
 	if !o.Serial.ok() {
 		return nil, fmt.Errorf("prepare: %w", ErrSerial)
 	}
 	if !p.allows(o.Request.algorithm, o.Request.bits) {
 		return nil, fmt.Errorf("prepare: %w: %s of %d bits for %s", ErrKeyAlgorithm, o.Request.algorithm, o.Request.bits, p.Name)
 	}
-	if err := o.Profile.checks.Blocked.check(o.Request); err != nil {
+	if err := s.profile.checks.Blocked.check(o.Request); err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
 	if err := o.Request.asks.check(p, &o.AltNames); err != nil {
@@ -69,17 +76,14 @@ func Prepare(o Order) (*Draft, error) {
 	if err := p.AltNames.check(&o.AltNames); err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
-	if err := o.Locations.check(p); err != nil {
+	d := &Draft{serial: o.Serial, spkiHash: o.Request.spkiHash, profile: s.profile}
+	if err := d.setIssuer(&o, s); err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
-	d := &Draft{serial: o.Serial, spkiHash: o.Request.spkiHash, profile: o.Profile}
-	if err := d.setIssuer(&o); err != nil {
-		return nil, fmt.Errorf("prepare: %w", err)
-	}
-	if err := d.encode(&o); err != nil {
+	if err := d.encode(&o, s); err != nil {
 		return nil, fmt.Errorf("prepare: %w: %w", ErrProfile, err)
 	}
-	if err := o.Profile.checks.Linter.Candidate(&Candidate{draft: d, order: &o}); err != nil {
+	if err := s.profile.checks.Linter.Candidate(&Candidate{draft: d, order: &o, stencil: s}); err != nil {
 		return nil, fmt.Errorf("prepare: %w: %w", ErrLint, err)
 	}
 	return d, nil
@@ -88,25 +92,25 @@ func Prepare(o Order) (*Draft, error) {
 // setIssuer chooses who signs and the validity within theirs. notAfter is the
 // last valid second: the RFC counts it as valid, so one second less than
 // notBefore + validity is the validity that was asked for.
-func (d *Draft) setIssuer(o *Order) (err error) {
-	p := &o.Profile.profile
+func (d *Draft) setIssuer(o *Order, s *Stencil) (err error) {
+	p, issuer := &s.profile.profile, s.issuer
 	now := o.Now.UTC().Truncate(time.Second)
 	d.notBefore = now.Add(-p.Backdate)
-	if o.Issuer == nil {
+	if issuer == nil {
 		d.scheme, err = SchemeOf(o.Request.key)
 	} else {
-		d.scheme = o.Issuer.scheme
-		err = o.Issuer.admits(p, now)
+		d.scheme = issuer.scheme
+		err = issuer.admits(p, now)
 	}
 	if err != nil {
 		return err
 	}
-	if o.Issuer != nil && d.notBefore.Before(o.Issuer.certificate.NotBefore) {
-		d.notBefore = o.Issuer.certificate.NotBefore.UTC()
+	if issuer != nil && d.notBefore.Before(issuer.certificate.NotBefore) {
+		d.notBefore = issuer.certificate.NotBefore.UTC()
 	}
 	d.notAfter = d.notBefore.Add(p.Validity - time.Second)
-	if o.Issuer != nil && d.notAfter.After(o.Issuer.certificate.NotAfter) {
-		d.notAfter = o.Issuer.certificate.NotAfter.UTC()
+	if issuer != nil && d.notAfter.After(issuer.certificate.NotAfter) {
+		d.notAfter = issuer.certificate.NotAfter.UTC()
 	}
 	return nil
 }
@@ -122,9 +126,16 @@ func (d *Draft) Sign(key crypto.Signer) ([]byte, error) {
 	if !d.used.CompareAndSwap(false, true) {
 		return nil, ErrDraftUsed
 	}
-	der, err := d.scheme.sign(key, d.tbs, d.profile.verifies())
+	verify := d.profile.verifies()
+	der, err := d.scheme.sign(key, d.tbs, verify)
 	if err != nil {
 		return nil, fmt.Errorf("sign %s: %w", d.serial, err)
+	}
+	if !verify {
+		if !d.scheme.framed(der, d.tbs) {
+			return nil, fmt.Errorf("%w: what was signed is not the draft, or the signature is malformed", ErrSigning)
+		}
+		return der, nil
 	}
 	cert, err := parseCertificate(der)
 	if err != nil {

@@ -5,6 +5,8 @@ import "time"
 const (
 	maxRequest     = 16 << 10 // bytes of a PKCS#10 request; an RSA-8192 one needs 2.5 KiB
 	maxCertificate = 16 << 10
+	maxSigned      = 8 << 20 // bytes of anything that is signed
+	maxSignature   = 1 << 10
 	minRSABits     = 2048
 	maxRSABits     = 8192 // verification cost grows with the square of the size
 	minExponent    = 65537

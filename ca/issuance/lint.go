@@ -41,18 +41,22 @@ func (c *Checks) validate() error {
 
 // Candidate is a draft as a linter sees it.
 type Candidate struct {
-	draft *Draft
-	order *Order
+	draft   *Draft
+	order   *Order
+	stencil *Stencil
 }
 
 // Profile returns the template that the draft was made with.
-func (c *Candidate) Profile() *Template { return c.order.Profile }
+func (c *Candidate) Profile() *Template { return c.stencil.profile }
 
 // Issuer returns who will sign; nil: the certificate's own key.
-func (c *Candidate) Issuer() *Authority { return c.order.Issuer }
+func (c *Candidate) Issuer() *Authority { return c.stencil.issuer }
 
 // Locations returns the addresses in the draft.
-func (c *Candidate) Locations() Locations { return c.order.Locations }
+func (c *Candidate) Locations() Locations { return c.stencil.locations }
+
+// Stencil returns that of the order, and nil when one was made for this draft alone.
+func (c *Candidate) Stencil() *Stencil { return c.order.Stencil }
 
 // AltNames reports whether the draft has alternative names.
 func (c *Candidate) AltNames() bool { return !c.order.AltNames.empty() }
@@ -78,7 +82,7 @@ func (c *Candidate) SignedBy(standIn crypto.Signer) ([]byte, error) {
 	if !bytes.Equal(s.identifier, c.draft.scheme.identifier) || sameKey(c.draft.scheme.key, standIn.Public()) {
 		return nil, errStandIn
 	}
-	if c.order.Issuer != nil {
+	if c.stencil.issuer != nil {
 		return s.sign(standIn, c.draft.tbs, false)
 	}
 	o := *c.order
@@ -91,7 +95,7 @@ func (c *Candidate) SignedBy(standIn crypto.Signer) ([]byte, error) {
 	}
 	o.Request = r
 	twin := Draft{serial: c.draft.serial, notBefore: c.draft.notBefore, notAfter: c.draft.notAfter, scheme: s}
-	if err := twin.encode(&o); err != nil {
+	if err := twin.encode(&o, c.stencil); err != nil {
 		return nil, err
 	}
 	return s.sign(standIn, twin.tbs, false)

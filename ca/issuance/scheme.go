@@ -74,11 +74,10 @@ func (s Scheme) sign(key crypto.Signer, tbs []byte, verify bool) ([]byte, error)
 	if verify && !s.verify(digest, signature) {
 		return nil, fmt.Errorf("%w: the new signature does not verify", ErrSigning)
 	}
-	der, err := assemble(tbs, s.identifier, signature)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSigning, err)
+	if len(signature) > maxSignature || len(tbs) > maxSigned {
+		return nil, fmt.Errorf("%w: %d bytes with a signature of %d", ErrSigning, len(tbs), len(signature))
 	}
-	return der, nil
+	return assemble(tbs, s.identifier, signature), nil
 }
 
 // digest returns what the key has to sign.
@@ -108,13 +107,29 @@ func sameKey(a, b crypto.PublicKey) bool {
 	return ok && k.Equal(b)
 }
 
-// assemble puts a signed structure together around its signed part.
-func assemble(tbs, identifier, signature []byte) ([]byte, error) {
-	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(identifier)+len(signature)+16))
-	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddBytes(tbs)
-		b.AddBytes(identifier)
-		b.AddASN1BitString(signature)
-	})
-	return b.Bytes()
+// formed reports whether a signature has the form that the scheme's have.
+func (s Scheme) formed(signature []byte) bool {
+	switch k := s.key.(type) {
+	case *ecdsa.PublicKey:
+		in := cryptobyte.String(signature)
+		var pair, r, t cryptobyte.String
+		return in.ReadASN1(&pair, casn1.SEQUENCE) && in.Empty() &&
+			pair.ReadASN1(&r, casn1.INTEGER) && pair.ReadASN1(&t, casn1.INTEGER) && pair.Empty() && positive(r) && positive(t)
+	case ed25519.PublicKey:
+		return len(signature) == ed25519.SignatureSize
+	case *rsa.PublicKey:
+		return len(signature) == k.Size()
+	}
+	return false
+}
+
+// positive reports whether b is the content of a DER INTEGER above zero.
+func positive(b []byte) bool {
+	switch {
+	case len(b) == 0 || b[0] >= 0x80:
+		return false
+	case b[0] == 0:
+		return len(b) > 1 && b[1] >= 0x80
+	}
+	return true
 }

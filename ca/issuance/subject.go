@@ -1,16 +1,12 @@
 package issuance
 
 import (
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"golang.org/x/crypto/cryptobyte"
-	casn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // Subject is the name in a certificate. Empty fields are left out; the others
@@ -35,13 +31,8 @@ const (
 	SerialNumber       Attribute = "serialNumber"
 )
 
-var attributeOIDs = map[Attribute]asn1.ObjectIdentifier{
-	Country:            {2, 5, 4, 6},
-	Organization:       {2, 5, 4, 10},
-	OrganizationalUnit: {2, 5, 4, 11},
-	CommonName:         {2, 5, 4, 3},
-	SerialNumber:       {2, 5, 4, 5},
-}
+// attributeNumbers are the types' numbers below id-at, 2.5.4.
+var attributeNumbers = map[Attribute]byte{Country: 6, Organization: 10, OrganizationalUnit: 11, CommonName: 3, SerialNumber: 5}
 
 // maxAttribute is ub-common-name and its equals of RFC 5280 appendix A.1, in
 // characters.
@@ -58,7 +49,7 @@ func (p *SubjectPolicy) validate() error {
 	switch {
 	case len(p.Required) == 0:
 		return errors.New("subject requires nothing")
-	case !knownSet(all, attributeOIDs):
+	case !knownSet(all, attributeNumbers):
 		return fmt.Errorf("subject must be a set of known attributes: %q", all)
 	}
 	return nil
@@ -128,24 +119,38 @@ func printableString(s string) bool {
 	return true
 }
 
-// add appends the Name. RFC 5280 wants country and serialNumber as
-// PrintableString and prefers UTF8String for the rest.
-func (s *Subject) add(b *cryptobyte.Builder) {
-	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		for _, av := range s.values() {
-			if av.value == "" {
-				continue
-			}
-			tag := casn1.UTF8String
-			if av.attribute == Country || av.attribute == SerialNumber {
-				tag = casn1.PrintableString
-			}
-			b.AddASN1(casn1.SET, func(b *cryptobyte.Builder) {
-				b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-					b.AddASN1ObjectIdentifier(attributeOIDs[av.attribute])
-					b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes([]byte(av.value)) })
-				})
-			})
+// size returns how many bytes append appends.
+func (s *Subject) size() int { return sizeOf(s.content()) }
+
+func (s *Subject) content() (n int) {
+	for _, av := range s.values() {
+		if av.value != "" {
+			n += sizeOf(sizeOf(len(attributeType) + 1 + sizeOf(len(av.value))))
 		}
-	})
+	}
+	return n
+}
+
+// attributeType is a type below id-at, up to its last number.
+var attributeType = []byte{6, 3, 0x55, 4}
+
+// append appends the Name. RFC 5280 wants country and serialNumber as
+// PrintableString and prefers UTF8String for the rest.
+func (s *Subject) append(dst []byte) []byte {
+	dst = appendHead(dst, tagSequence, s.content())
+	for _, av := range s.values() {
+		if av.value == "" {
+			continue
+		}
+		tag := byte(tagUTF8)
+		if av.attribute == Country || av.attribute == SerialNumber {
+			tag = tagPrintable
+		}
+		pair := len(attributeType) + 1 + sizeOf(len(av.value))
+		dst = appendHead(dst, tagSet, sizeOf(pair))
+		dst = appendHead(dst, tagSequence, pair)
+		dst = append(append(dst, attributeType...), attributeNumbers[av.attribute])
+		dst = append(appendHead(dst, tag, len(av.value)), av.value...)
+	}
+	return dst
 }

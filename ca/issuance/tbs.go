@@ -1,73 +1,77 @@
 package issuance
 
-import (
-	"time"
-
-	"golang.org/x/crypto/cryptobyte"
-	casn1 "golang.org/x/crypto/cryptobyte/asn1"
-)
-
 // The to-be-signed part is built here rather than by x509.CreateCertificate,
 // which wants the private key to build it: there would be no draft to record and
 // lint before the HSM is called. It also skips reflection and a second signature
-// check. Per template the extensions come encoded, per authority the issuer name
-// and key identifier.
+// check. Per template the first extensions come encoded, per stencil the last, per
+// authority the issuer's name.
+
+var version3 = []byte{0xa0, 3, 2, 1, 2}
+
+// subjectKeyID is the extension up to the identifier itself.
+var subjectKeyID = []byte{tagSequence, 29, 6, 3, 0x55, 0x1d, 0x0e, 4, 22, 4, 20}
 
 // encode fills d.tbs. The validity and scheme must be set.
-func (d *Draft) encode(o *Order) error {
-	b := cryptobyte.NewBuilder(make([]byte, 0, 768))
-	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1(casn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1Int64(2) }) // v3
-		b.AddASN1(casn1.INTEGER, func(b *cryptobyte.Builder) { b.AddBytes(d.serial[:]) })
-		b.AddBytes(d.scheme.identifier)
-		if o.Issuer == nil {
-			o.Subject.add(b)
-		} else {
-			// Byte for byte: verifiers match names by their encoding.
-			b.AddBytes(o.Issuer.certificate.RawSubject)
-		}
-		b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			addTime(b, d.notBefore)
-			addTime(b, d.notAfter)
-		})
-		if o.Profile.profile.SelfIssued {
-			b.AddBytes(o.Issuer.certificate.RawSubject)
-		} else {
-			o.Subject.add(b)
-		}
-		b.AddBytes(o.Request.spki)
-		b.AddASN1(casn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
-			b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddBytes(o.Profile.extensions)
-				o.AltNames.add(b)
-				addExtension(b, oidSubjectKeyID, false, func(b *cryptobyte.Builder) {
-					b.AddASN1OctetString(o.Request.keyID[:])
-				})
-				// A self-signed certificate may leave it out, and a root that does
-				// can not contradict itself.
-				if o.Issuer != nil {
-					addExtension(b, oidAuthorityKeyID, false, func(b *cryptobyte.Builder) {
-						b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-							b.AddASN1(casn1.Tag(0).ContextSpecific(), func(b *cryptobyte.Builder) {
-								b.AddBytes(o.Issuer.certificate.SubjectKeyId)
-							})
-						})
-					})
-				}
-				o.Locations.add(b)
-			})
-		})
-	})
-	var err error
-	d.tbs, err = b.Bytes()
-	return err
+func (d *Draft) encode(o *Order, s *Stencil) error {
+	p := s.profile
+	names, err := o.AltNames.encode()
+	if err != nil {
+		return err
+	}
+	extensions := len(p.extensions) + len(names) + len(subjectKeyID) + len(o.Request.keyID) + len(s.tail)
+	subject := o.Subject.size()
+	// The outer head goes in front when what follows is known.
+	b := make([]byte, maxHead, 256+2*subject+len(o.Request.spki)+extensions+len(d.scheme.identifier)+s.issuerName())
+	b = append(b, version3...)
+	b = append(append(b, tagInteger, byte(len(d.serial))), d.serial[:]...)
+	b = append(b, d.scheme.identifier...)
+	if s.issuer == nil {
+		b = o.Subject.append(b)
+	} else {
+		// Byte for byte: verifiers match names by their encoding.
+		b = append(b, s.issuer.certificate.RawSubject...)
+	}
+	if b, err = d.appendValidity(b); err != nil {
+		return err
+	}
+	if p.profile.SelfIssued {
+		b = append(b, s.issuer.certificate.RawSubject...)
+	} else {
+		b = o.Subject.append(b)
+	}
+	b = append(b, o.Request.spki...)
+	b = appendHead(b, tagExplicit3, sizeOf(extensions))
+	b = appendHead(b, tagSequence, extensions)
+	b = append(append(b, p.extensions...), names...)
+	b = append(append(b, subjectKeyID...), o.Request.keyID[:]...)
+	b = append(b, s.tail...)
+	n := len(b) - maxHead
+	if n > maxCertificate {
+		return errTooLarge
+	}
+	b = b[maxHead-sizeHead(n):]
+	appendHead(b[:0], tagSequence, n)
+	d.tbs = b
+	return nil
 }
 
-// addTime follows RFC 5280 section 4.1.2.5: UTCTime through 2049.
-func addTime(b *cryptobyte.Builder, t time.Time) {
-	if t.Year() < 2050 {
-		b.AddASN1UTCTime(t)
-	} else {
-		b.AddASN1GeneralizedTime(t)
+func (s *Stencil) issuerName() int {
+	if s.issuer == nil {
+		return 0
 	}
+	return 2 * len(s.issuer.certificate.RawSubject)
+}
+
+func (d *Draft) appendValidity(b []byte) ([]byte, error) {
+	at := len(b)
+	b = append(b, tagSequence, 0)
+	b, err := appendTime(b, d.notBefore)
+	if err == nil {
+		b, err = appendTime(b, d.notAfter)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b[at+1] = byte(len(b) - at - 2) // 30 to 34
+	return b, nil
 }

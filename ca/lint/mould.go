@@ -15,13 +15,19 @@ const maxMoulds = 4096
 // mouldKey is what two certificates must share to be cast from one mould. The
 // addresses are part of it: with sharded CRLs a signer has one mould a shard.
 type mouldKey struct {
+	stencil *issuance.Stencil // stands for the next three
 	profile *issuance.Template
 	issuer  *issuance.Authority
 	where   string
-	key     string // AlgorithmIdentifier and length of the subject's key
+	kind    string // AlgorithmIdentifier of the subject's key
+	size    int    // and its length
 }
 
 func keyOf(c *issuance.Candidate, t *tbs) mouldKey {
+	k := mouldKey{stencil: c.Stencil(), kind: string(t.spkiAlgorithm), size: len(t.spki)}
+	if k.stencil != nil {
+		return k
+	}
 	l := c.Locations()
 	var b strings.Builder
 	for _, list := range [...][]string{l.CRL, l.OCSP, l.Issuer} {
@@ -31,7 +37,8 @@ func keyOf(c *issuance.Candidate, t *tbs) mouldKey {
 		}
 		b.WriteByte('|')
 	}
-	return mouldKey{c.Profile(), c.Issuer(), b.String(), string(t.spkiAlgorithm) + string(rune(len(t.spki)))}
+	k.profile, k.issuer, k.where = c.Profile(), c.Issuer(), b.String()
+	return k
 }
 
 // mould is a certificate that passed every rule, with holes where the next one
