@@ -47,6 +47,8 @@ type Authority struct {
 	every       time.Duration
 	revokeBatch int
 
+	together together // what is recorded in batches
+
 	// current holds the *line of each tenant that has issued here. An entry may
 	// be out of date; the statement that records an intent finds out.
 	current sync.Map // tenant.ID -> *line
@@ -91,6 +93,9 @@ func New(ctx context.Context, c Config) (*Authority, error) {
 	a.node = node.String()
 	if a.metrics, err = newMetrics(c.Metrics, a); err != nil {
 		return nil, fmt.Errorf("ca: %w: metrics: %w", ErrConfig, err)
+	}
+	if a.together, err = a.newTogether(c.Metrics); err != nil {
+		return nil, fmt.Errorf("ca: %w: %w", ErrConfig, err)
 	}
 	return a, nil
 }

@@ -52,17 +52,47 @@ type doomedDB struct {
 }
 
 func (d *doomedDB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	at := ""
-	switch {
-	case strings.HasPrefix(sql, "insert into ca_certificate"):
-		at = "intent"
-	case strings.Contains(sql, "status = 'ISSUED'"):
-		at = "store"
-	}
+	at := stepOf(sql)
 	d.die(at + "-")
 	tag, err := d.Pool.Exec(ctx, sql, args...)
 	d.die(at + "+")
 	return tag, err
+}
+
+// stepOf names the statements of issuing.
+func stepOf(sql string) string {
+	switch {
+	case strings.Contains(sql, "set status = 'ISSUED'"):
+		return "store"
+	case strings.Contains(sql, "insert into ca_certificate"):
+		return "intent"
+	}
+	return ""
+}
+
+func (d *doomedDB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	at := stepOf(sql)
+	if at == "" {
+		return d.Pool.Query(ctx, sql, args...)
+	}
+	d.die(at + "-")
+	rows, err := d.Pool.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return &doomedRows{rows, func() { d.die(at + "+") }}, nil
+}
+
+// doomedRows are read to their end, and with it the statement committed, before
+// they are closed.
+type doomedRows struct {
+	pgx.Rows
+	closed func()
+}
+
+func (r *doomedRows) Close() {
+	r.Rows.Close()
+	r.closed()
 }
 
 func (d *doomedDB) Begin(ctx context.Context) (pgx.Tx, error) {

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -213,6 +214,17 @@ func (d *brokenDB) Exec(ctx context.Context, sql string, args ...any) (pgconn.Co
 		return pgconn.CommandTag{}, err
 	}
 	return d.Pool.Exec(ctx, sql, args...)
+}
+
+// Query fails those statements that change something: what is stored together.
+func (d *brokenDB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if strings.HasPrefix(sql, "with given as") {
+		if err := d.fail(sql); err != nil {
+			d.n.Add(1)
+			return nil, err
+		}
+	}
+	return d.Pool.Query(ctx, sql, args...)
 }
 
 // Begin hands out transactions whose statements and commit fail likewise; the

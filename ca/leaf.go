@@ -13,7 +13,6 @@ import (
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/fault"
-	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/tenant"
 )
 
@@ -136,11 +135,14 @@ func (a *Authority) intendLeaf(ctx context.Context, l *leaf) error {
 		if err != nil {
 			return fmt.Errorf("ca: %w", err)
 		}
-		by := l.line.authority
+		stencil, err := a.stencil(l.line, l.profile, serial)
+		if err != nil {
+			return fmt.Errorf("ca: %w", err)
+		}
 		if l.draft, err = issuance.Prepare(issuance.Order{
-			Issuer: by, Profile: l.profile, Request: l.request, Serial: serial, Now: a.now(),
+			Stencil: stencil, Request: l.request, Serial: serial, Now: a.now(),
 			Subject:  issuance.Subject{Organization: l.tenant.String(), CommonName: l.req.Client},
-			AltNames: l.req.AltNames, Locations: a.locations(by, serial, l.line.shards),
+			AltNames: l.req.AltNames,
 		}); err != nil {
 			if n == 0 && errors.Is(err, issuance.ErrIssuerExpired) {
 				a.forget(l.line) // another node may have renewed the signer
@@ -149,15 +151,11 @@ func (a *Authority) intendLeaf(ctx context.Context, l *leaf) error {
 			return fmt.Errorf("ca: %w", err)
 		}
 		l.ref = id.String()
-		spki, hash := l.draft.SPKIHash(), l.profile.Hash()
-		tag, err := a.db.Exec(ctx, sqlLeafIntent,
-			l.tenant.String(), l.ref, serial[:], l.profile.Name(), hash[:], by.Certificate().SubjectKeyId,
-			orNull(l.req.User), l.req.Client, spki[:], l.draft.NotBefore(), l.draft.NotAfter(), a.wallTime(), l.req.Actor,
-			a.node, a.lease.Milliseconds(), orNull(l.replaces), l.line.id, l.line.serial)
+		done, err := a.recordIntent(ctx, l)
 		if err != nil {
-			return fmt.Errorf("ca: record certificate: %w", pg.Unavailable(err))
+			return fmt.Errorf("ca: record certificate: %w", err)
 		}
-		if tag.RowsAffected() == 1 {
+		if done {
 			return nil
 		}
 		if err := a.stillHeld(ctx, l); err != nil {
@@ -169,20 +167,12 @@ func (a *Authority) intendLeaf(ctx context.Context, l *leaf) error {
 }
 
 func (a *Authority) storeLeaf(ctx context.Context, l *leaf, der []byte) error {
-	now := a.wallTime()
-	event, err := a.audit.Args(l.event(now, "ok"))
-	if err != nil {
-		return fmt.Errorf("ca: %w: %w", ErrRecord, err)
-	}
-	tag, err := a.db.Exec(ctx, sqlLeafIssued, append([]any{l.tenant.String(), l.ref, der, now}, event...)...)
+	done, err := a.storeIssued(ctx, l, der)
 	switch {
 	case err != nil:
-		// Signed, not stored, not answered: the log has what a person would need
-		// to find the record, which says REQUESTED.
-		a.log.LogAttrs(ctx, slog.LevelError, "ca: a signed certificate could not be stored",
-			slog.String("tenant", l.tenant.String()), slog.String("serial", l.draft.Serial().String()), slog.Any("cause", err))
-		return fmt.Errorf("ca: store certificate: %w", pg.Unavailable(err))
-	case tag.RowsAffected() != 1:
+		a.logUnstored(ctx, l, err)
+		return fmt.Errorf("ca: store certificate: %w", err)
+	case !done:
 		// Too late for its lease, or the signer was revoked, or the certificate that
 		// this one renews. What is left is the reconciler's, which treats it as signed.
 		a.forget(l.line)
@@ -208,18 +198,27 @@ func (a *Authority) failLeaf(ctx context.Context, l *leaf, cause error) {
 }
 
 func (l *leaf) event(at time.Time, outcome string) audit.Event {
-	spki := l.draft.SPKIHash()
-	detail := map[string]any{
-		"profile": l.profile.Name(), "client": l.req.Client, "signer": l.line.id,
-		"serial": l.draft.Serial().String(), "spkiSha256": hex.EncodeToString(spki[:]),
-	}
-	if l.replaces != "" {
-		detail["replaces"] = l.replaces
-	}
 	return audit.Event{
 		Tenant: l.tenant, At: at, Action: "certificate.issue", Actor: l.req.Actor, Subject: l.ref,
-		UserID: l.req.User, Outcome: outcome, Detail: detail,
+		UserID: l.req.User, Outcome: outcome, JSON: l.detail(),
 	}
+}
+
+// detail is the event's, as JSON. Its values are names of ours, ids and hex digits:
+// nothing in them has to be quoted.
+func (l *leaf) detail() []byte {
+	spki, serial := l.draft.SPKIHash(), l.draft.Serial()
+	b := make([]byte, 0, 320)
+	field := func(before, value string) { b = append(append(b, before...), value...) }
+	field(`{"profile":"`, l.profile.Name())
+	field(`","client":"`, l.req.Client)
+	field(`","signer":"`, l.line.id)
+	b = hex.AppendEncode(append(b, `","serial":"`...), serial[:])
+	b = hex.AppendEncode(append(b, `","spkiSha256":"`...), spki[:])
+	if l.replaces != "" {
+		field(`","replaces":"`, l.replaces)
+	}
+	return append(b, `"}`...)
 }
 
 // orNull stores "" as NULL.

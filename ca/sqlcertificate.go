@@ -25,6 +25,24 @@ from ca_signer s where s.tenant_id = $1::text and s.id = $17::text and s.state =
     where o.tenant_id = $1::text and o.cert_ref = $16::text and o.status = 'ISSUED'))
 for key share`
 
+	// Those of many at once, without the waiting: a signer whose row is held is
+	// left out with its certificates. Answers what was recorded.
+	sqlLeafIntents = `with given as (
+  select * from unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::bytea[], $6::bytea[], $7::text[], $8::text[], $9::bytea[],
+    $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::text[], $14::text[], $15::bytea[])
+    as g(tenant_id, cert_ref, serial, profile, profile_hash, issuer_key_id, user_id, client_id, spki_sha256,
+      not_before, not_after, requested_at, actor, signer_id, signer_serial)
+), live as (
+  select s.tenant_id, s.id, s.serial from ca_signer s
+  where (s.tenant_id, s.id) in (select tenant_id, signer_id from given) and s.state = 'ACTIVE'
+  for key share skip locked
+)
+` + certificateInsert + `select g.tenant_id, g.cert_ref, g.serial, g.profile, g.profile_hash, s.id, g.issuer_key_id, 'REQUESTED',
+  g.user_id, g.client_id, g.spki_sha256, g.not_before, g.not_after, g.requested_at, g.actor,
+  $16::text, now() + $17::bigint * interval '1 millisecond', null, null, 0, 0
+from given g join live s on s.tenant_id = g.tenant_id and s.id = g.signer_id and s.serial = g.signer_serial
+returning cert_ref`
+
 	certificateIssued = `update ca_certificate set status = 'ISSUED', certificate = $3, issued_at = $4,
   lease_owner = null, lease_until = null
 where tenant_id = $1 and cert_ref = $2 and status = 'REQUESTED'`
@@ -48,6 +66,22 @@ where tenant_id = $1 and cert_ref = $2 and status = 'REQUESTED'`
 // A leaf certificate and its audit event are stored by one statement.
 var (
 	sqlLeafIssued = "with changed as (" + leafIssued + " returning cert_ref) " + audit.After("changed", 5)
+	// Those of many at once, none of which renews another; a row that somebody
+	// holds is left out. Answers the numbers, from 1, of those that were stored.
+	sqlLeavesIssued = `with given as (
+  select * from unnest($1::text[], $2::text[], $3::bytea[], $4::timestamptz[]) with ordinality as g(tenant_id, cert_ref, certificate, at, n)
+), free as (
+  select g.* from given g join ca_certificate c on c.tenant_id = g.tenant_id and c.cert_ref = g.cert_ref
+  where c.status = 'REQUESTED' and c.replaces is null and exists (select from ca_signer s
+    where s.tenant_id = c.tenant_id and s.id = c.signer_id and s.state in ('ACTIVE', 'RETIRED'))
+  order by c.tenant_id, c.cert_ref for no key update of c skip locked
+), changed as (
+  update ca_certificate c set status = 'ISSUED', certificate = f.certificate, issued_at = f.at, lease_owner = null, lease_until = null
+  from free f where c.tenant_id = f.tenant_id and c.cert_ref = f.cert_ref and c.status = 'REQUESTED'
+  returning f.n
+), logged as (` + audit.AfterMany("changed", "n", 5) + `)
+select n from changed`
+
 	sqlLeafFailed = "with changed as (" + certificateFailed + " returning cert_ref) " + audit.After("changed", 4)
 )
 
