@@ -3,7 +3,6 @@ package ca_test
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -270,50 +269,4 @@ func TestOpenSSLAcceptsTheIssuedChain(t *testing.T) {
 	out, err = exec.CommandContext(t.Context(), openssl, "verify", "-x509_strict",
 		"-CAfile", root, "-untrusted", write("gap.pem", c.Chain[1]), filepath.Join(dir, "leaf.pem")).CombinedOutput()
 	require.Error(t, err, "%s", out)
-}
-
-// BenchmarkIssueDevice is a device certificate from the request to the record
-// with its audit event, from eight callers. "raw" is what the HSM signs with the
-// same key: certificates for signatures is the efficiency. "full" lints every
-// draft whole and verifies every signature (the default), "sampled" one in 100,
-// the others by the compiled checks.
-func BenchmarkIssueDevice(b *testing.B) {
-	world, full := bundle(b)
-	sampled := world.authority(b, func(c *ca.Config) { c.LintEvery, c.VerifyEvery = 100, 100 })
-	_, err := full.CreateSigner(b.Context(), alpha, ca.CreateSigner{})
-	require.NoError(b, err)
-	key, err := world.token.Signer(b.Context(), hsm.Ref{Tenant: alpha.String(), Role: hsm.RoleSigner, Name: "signer"})
-	require.NoError(b, err)
-	digest := make([]byte, 32)
-	r := order(b)
-	issue := func(a *ca.Authority) func() error {
-		return func() error {
-			_, err := a.IssueDevice(b.Context(), alpha, r)
-			return err
-		}
-	}
-	for _, way := range []struct {
-		name string
-		do   func() error
-	}{
-		{"raw", func() error {
-			_, err := key.SignContext(b.Context(), digest, crypto.SHA256)
-			return err
-		}},
-		{"full", issue(full)},
-		{"sampled", issue(sampled)},
-	} {
-		b.Run(way.name, func(b *testing.B) {
-			b.ReportAllocs()
-			b.SetParallelism(4)
-			b.RunParallel(func(p *testing.PB) {
-				for p.Next() {
-					if err := way.do(); err != nil {
-						b.Error(err)
-						return
-					}
-				}
-			})
-		})
-	}
 }

@@ -22,6 +22,15 @@
 // is not handed out. Revoking a leaf revokes those that were renewed by means of
 // it too, since whoever stole its key may have asked for them.
 //
+// # Together
+//
+// Intents of leaf certificates that come at the same time are recorded by one
+// statement and one commit, and so are the certificates with their events (package
+// internal/group: no timer, no wait for who comes alone). Each is decided on its
+// own. What a batch leaves out, because a row is held or is not what it was, is
+// tried by a statement of its own, which waits and whose answer counts; renewals
+// always are.
+//
 // # States
 //
 // Signer: PENDING (invisible: key or certificate missing) -> ACTIVE -> RETIRED;

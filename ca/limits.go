@@ -20,8 +20,8 @@ const (
 	minRotateAfter   = time.Hour
 	issuerShards     = 1 // CRLs of the issuer CA: it signs signers, of which there are few
 
-	maxBatch      = 256 // certificates in one IssueBatch
-	batchWorkers  = 8
+	maxBatch      = 256    // certificates in one IssueBatch
+	batchWorkers  = 16     // more of them share a commit
 	revokeBatch   = 500    // certificates in one transaction of RevokeIssued
 	maxSuccessors = 10_000 // renewals that are revoked together with a certificate
 	renewPage     = 100    // signers in one look of RenewAll

@@ -67,17 +67,20 @@ where tenant_id = $1 and cert_ref = $2 and status = 'REQUESTED'`
 var (
 	sqlLeafIssued = "with changed as (" + leafIssued + " returning cert_ref) " + audit.After("changed", 5)
 	// Those of many at once, none of which renews another; a row that somebody
-	// holds is left out. Answers the numbers, from 1, of those that were stored.
+	// holds is left out. Each is looked up by its key, and its status looked at
+	// after that: else the index of all that are REQUESTED is searched for each, with
+	// the dead ones in it. Answers the numbers, from 1, of those that were stored.
 	sqlLeavesIssued = `with given as (
   select * from unnest($1::text[], $2::text[], $3::bytea[], $4::timestamptz[]) with ordinality as g(tenant_id, cert_ref, certificate, at, n)
-), free as (
-  select g.* from given g join ca_certificate c on c.tenant_id = g.tenant_id and c.cert_ref = g.cert_ref
+), free as materialized (
+  select g.* from given g cross join lateral (
+    select c.signer_id, c.status, c.replaces from ca_certificate c
+    where c.tenant_id = g.tenant_id and c.cert_ref = g.cert_ref limit 1 for no key update of c skip locked) c
   where c.status = 'REQUESTED' and c.replaces is null and exists (select from ca_signer s
-    where s.tenant_id = c.tenant_id and s.id = c.signer_id and s.state in ('ACTIVE', 'RETIRED'))
-  order by c.tenant_id, c.cert_ref for no key update of c skip locked
+    where s.tenant_id = g.tenant_id and s.id = c.signer_id and s.state in ('ACTIVE', 'RETIRED'))
 ), changed as (
   update ca_certificate c set status = 'ISSUED', certificate = f.certificate, issued_at = f.at, lease_owner = null, lease_until = null
-  from free f where c.tenant_id = f.tenant_id and c.cert_ref = f.cert_ref and c.status = 'REQUESTED'
+  from free f where c.tenant_id = f.tenant_id and c.cert_ref = f.cert_ref
   returning f.n
 ), logged as (` + audit.AfterMany("changed", "n", 5) + `)
 select n from changed`
