@@ -14,8 +14,9 @@ help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build bin/signet
+build: ## Build bin/signet and the offline bin/ceremony
 	@$(GOBUILD) -o bin/signet ./cmd/signet
+	@$(GOBUILD) -o bin/ceremony ./cmd/ceremony
 
 .PHONY: run
 run: deps build ## Install what is missing, build, and run `signet dev` (ARGS=... adds flags)

@@ -2,8 +2,10 @@ package ceremony
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -17,10 +19,10 @@ import (
 	"github.com/signet-hsm/signet/internal/conf"
 )
 
-// CRL is a list of the certificates that a root has revoked. A verifier that
+// CRL is a list of the certificates that a CA has revoked. A verifier that
 // checks whole chains needs one of every CA in them, even an empty one.
 type CRL struct {
-	By string `yaml:"by" json:"by"` // root or existing_root
+	By string `yaml:"by" json:"by"` // a CA of the plan; root or existing_root in the short form
 	// Number is higher than that of every CRL of this root before: nobody but the
 	// people who review the plan remembers those.
 	Number   int64         `yaml:"number" json:"number"`
@@ -45,36 +47,64 @@ var reasons = map[string]int{
 	"UNSPECIFIED": 0, "KEY_COMPROMISE": 1, "CA_COMPROMISE": 2, "AFFILIATION_CHANGED": 3, "SUPERSEDED": 4, "CESSATION_OF_OPERATION": 5,
 }
 
-func (p *Plan) validateCRLs() error {
-	seen := map[string]bool{}
-	for i := range p.CRLs {
-		c := &p.CRLs[i]
-		bad := func(what string) error { return fmt.Errorf("%w: crl %d: %s", ErrPlan, i+1, what) }
-		switch {
-		case c.By != newRoot && c.By != existingRoot:
-			return bad("by must be root or existing_root")
-		case c.By == newRoot && p.Root == nil, c.By == existingRoot && p.ExistingRoot == nil:
-			return bad("the plan has no " + c.By)
-		case c.By == newRoot && len(c.Revoked) > 0:
-			return bad("a new root has revoked nothing")
-		case seen[c.By]:
-			return bad("is the second one of the " + c.By)
-		case c.Number < 1:
-			return bad("number must be 1 or more")
-		case c.Validity.Std() > maxCRLValidity:
-			return bad("validity must be a year at most")
-		case len(c.Revoked) > maxRevoked:
-			return bad("revokes too many certificates")
-		}
-		seen[c.By] = true
-		if err := validity(c.Validity); err != nil {
-			return bad(err.Error())
-		}
-		if _, err := c.entries(); err != nil {
-			return bad(err.Error())
-		}
+func (c *CRL) check(k *checker) error {
+	by, ok := k.cas[c.By]
+	switch {
+	case !ok:
+		return fmt.Errorf("by must name a CA of an earlier step, not %q", c.By)
+	case by.make != nil && by.make.Request != "":
+		return fmt.Errorf("the key of %s is on another token", c.By)
+	case by.make != nil && len(c.Revoked) > 0:
+		return errors.New("a new CA has revoked nothing")
+	case k.crls[c.By]:
+		return fmt.Errorf("is the second one of %s", c.By)
+	case c.Number < 1:
+		return errors.New("number must be 1 or more")
+	case c.Validity.Std() > maxCRLValidity:
+		return errors.New("validity must be a year at most")
+	case len(c.Revoked) > maxRevoked:
+		return errors.New("revokes too many certificates")
 	}
-	return nil
+	k.crls[c.By] = true
+	if err := validity(c.Validity); err != nil {
+		return err
+	}
+	if _, err := c.entries(); err != nil {
+		return err
+	}
+	return k.file(hyphens(c.By) + ".crl")
+}
+
+func (c *CRL) look(context.Context, *hsm.Token, *work) error { return nil }
+
+func (c *CRL) do(w *work) error {
+	by := w.cas[c.By]
+	return w.remembered(eventCRL, c.By, func() (map[string]any, error) {
+		draft, err := prepareCRL(c, by.Authority, w.now)
+		if err != nil {
+			return nil, err
+		}
+		tbs := sha256.Sum256(draft.tbs)
+		if err := w.tell(eventCRLDraft, map[string]any{
+			"by": c.By, "number": c.Number, "thisUpdate": draft.template.ThisUpdate, "nextUpdate": draft.template.NextUpdate,
+			"entries": len(c.Revoked), "tbsSha256": hex.EncodeToString(tbs[:]), "lint": linted,
+		}); err != nil {
+			return nil, err
+		}
+		der, err := draft.sign(by.key)
+		if err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(der)
+		return map[string]any{"by": c.By, "number": c.Number, "sha256": hex.EncodeToString(sum[:]), "crl": der}, nil
+	}, func(detail map[string]any) error {
+		der, err := bytesOf(detail["crl"])
+		if err != nil {
+			return err
+		}
+		w.crls[c.By] = der
+		return w.write(hyphens(c.By)+".crl", der)
+	})
 }
 
 func (c *CRL) entries() (list []x509.RevocationListEntry, err error) {
@@ -165,11 +195,17 @@ func (d *crlDraft) signed(issuer *x509.Certificate, key crypto.Signer) ([]byte, 
 
 // standInFor makes a throw-away key that signs as the given one does.
 func standInFor(public crypto.PublicKey) (crypto.Signer, error) {
-	algorithm, _, err := issuance.CheckKey(public)
+	algorithm, err := algorithmOf(public)
 	if err != nil {
 		return nil, err
 	}
-	return throwAway[map[issuance.KeyAlgorithm]hsm.Algorithm{
+	return throwAway[algorithm]()
+}
+
+// algorithmOf is the kind of key that a CA of ours with this public key has.
+func algorithmOf(public crypto.PublicKey) (hsm.Algorithm, error) {
+	algorithm, _, err := issuance.CheckKey(public)
+	return map[issuance.KeyAlgorithm]hsm.Algorithm{
 		issuance.P256: hsm.P256, issuance.P384: hsm.P384, issuance.RSA: hsm.RSA3072, issuance.Ed25519: hsm.Ed25519,
-	}[algorithm]]()
+	}[algorithm], err
 }

@@ -3,5 +3,5 @@ package ceremony
 // Start is Run with a clock of the test's.
 var Start = start
 
-// Rehearse is the part of Run that needs no token.
-var Rehearse = rehearse
+// RehearseInMemory is the part of Execute that needs no token.
+var RehearseInMemory = rehearse

@@ -1,6 +1,7 @@
 package ceremony
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
@@ -31,7 +32,20 @@ func newFolder(path string) (*folder, error) {
 	return &folder{path, dir}, nil
 }
 
+// oldFolder opens the folder of a ceremony that is taken up again.
+func oldFolder(path string) (*folder, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOutput, err)
+	}
+	return &folder{path, dir}, nil
+}
+
 func (f *folder) close() { _ = f.dir.Close() }
+
+func (f *folder) at(name string) string { return filepath.Join(f.path, name) }
+
+func (f *folder) read(name string) ([]byte, error) { return os.ReadFile(f.at(name)) }
 
 // create makes a file that must not exist, and makes its name durable.
 func (f *folder) create(name string) (*os.File, error) {
@@ -46,14 +60,29 @@ func (f *folder) create(name string) (*os.File, error) {
 	return file, nil
 }
 
-// write makes a file with this content.
-func (f *folder) write(name string, content []byte) error {
-	file, err := f.create(name)
+// write makes a file with this content, whole or not at all: it is written under
+// another name and linked to its own, which fails when that is taken. again: the
+// ceremony was interrupted, and a file that has this very content is ours.
+func (f *folder) write(name string, content []byte, again bool) error {
+	draft := "." + name + ".part"
+	if again {
+		if old, err := f.read(name); err == nil && bytes.Equal(old, content) {
+			return nil
+		}
+		_ = os.Remove(f.at(draft))
+	}
+	file, err := f.create(draft)
 	if err != nil {
 		return err
 	}
 	_, err = file.Write(content)
-	return errors.Join(err, file.Sync(), file.Close())
+	if err = errors.Join(err, file.Sync(), file.Close()); err == nil {
+		err = os.Link(f.at(draft), f.at(name))
+	}
+	if errors.Is(err, os.ErrExist) {
+		err = fmt.Errorf("%w: %w", ErrOutput, err)
+	}
+	return errors.Join(err, os.Remove(f.at(draft)), f.dir.Sync())
 }
 
 func pemOf(certs ...[]byte) []byte {

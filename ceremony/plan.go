@@ -8,15 +8,23 @@ import (
 	"time"
 
 	"github.com/signet-hsm/signet/ca/issuance"
+	"github.com/signet-hsm/signet/ceremony/custody"
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/conf"
 )
 
 // Plan is what people review before a ceremony, and the only input to it. Only
 // Load, Parse and DevPlan make one that runs: its hash is that of the reviewed
-// text.
+// text. It has Steps, or the short form: the sections Root to CRLs, which stand for
+// the steps of the commonest ceremonies (see short.go).
 type Plan struct {
 	Name string `yaml:"name" json:"name"` // what this ceremony is for, in words
+	// Token is compared with the token that is found; left out: the configuration decides.
+	Token *TokenCheck `yaml:"token" json:"token,omitempty"`
+	// People sign the transcript, all of them, and may be custodians.
+	People []custody.Person `yaml:"people" json:"people,omitempty"`
+	Steps  []Step           `yaml:"steps" json:"steps,omitempty"`
+
 	// Root and Issuer are made; both or, in a ceremony for CRLs only, neither.
 	Root   *Authority `yaml:"root" json:"root,omitempty"`
 	Issuer *Authority `yaml:"issuer" json:"issuer,omitempty"` // certified by Root
@@ -28,12 +36,18 @@ type Plan struct {
 	text []byte
 }
 
+// TokenCheck says on which token the plan may run. Empty fields are not compared.
+type TokenCheck struct {
+	Label  string `yaml:"label" json:"label,omitempty"`
+	Serial string `yaml:"serial" json:"serial,omitempty"`
+}
+
 // Authority is one key and its certificate.
 type Authority struct {
 	// Key and Generation go into the label, signet/1/_system/<role>/<key>/<generation>.
-	Key        string        `yaml:"key" json:"key"`
+	Key        string        `yaml:"key" json:"key,omitempty"`
 	Generation int           `yaml:"generation" json:"generation"`
-	Algorithm  hsm.Algorithm `yaml:"algorithm" json:"algorithm"` // P-256, P-384, RSA-3072, Ed25519
+	Algorithm  hsm.Algorithm `yaml:"algorithm" json:"algorithm,omitempty"` // P-256, P-384, RSA-3072, Ed25519
 	Subject    Subject       `yaml:"subject" json:"subject"`
 	Validity   conf.Duration `yaml:"validity" json:"validity"` // e.g. 175200h; an issuer's is cut to its root's
 }
@@ -83,59 +97,18 @@ func (p *Plan) Hash() [sha256.Size]byte { return sha256.Sum256(p.text) }
 
 // Validate checks the plan as far as it can be without a token and a clock.
 func (p *Plan) Validate() error {
-	switch {
-	case p.Name == "":
+	if p.Name == "" {
 		return fmt.Errorf("%w: name is missing", ErrPlan)
-	case (p.Root == nil) != (p.Issuer == nil):
-		return fmt.Errorf("%w: root and issuer are made together", ErrPlan)
-	case p.Root == nil && len(p.CRLs) == 0:
-		return fmt.Errorf("%w: nothing to do: no root and no crl", ErrPlan)
 	}
-	if p.Root != nil {
-		if err := p.validateAuthorities(); err != nil {
+	if p.short() {
+		if len(p.Steps) > 0 {
+			return fmt.Errorf("%w: a plan has steps or the sections root, issuer, existing_root, cross_sign and crl, not both", ErrPlan)
+		}
+		if err := p.validateShort(); err != nil {
 			return err
 		}
 	}
-	if err := p.validateExisting(); err != nil {
-		return err
-	}
-	if err := p.validateCrossSign(); err != nil {
-		return err
-	}
-	return p.validateCRLs()
-}
-
-func (p *Plan) validateAuthorities() error {
-	for _, a := range []struct {
-		what    string
-		role    hsm.Role
-		profile issuance.Profile
-		plan    *Authority
-	}{
-		{"root", hsm.RoleRoot, issuance.Root(), p.Root},
-		{"issuer", hsm.RoleIssuer, issuance.Issuer(), p.Issuer},
-	} {
-		if err := a.plan.ref(a.role).Validate(); err != nil {
-			return fmt.Errorf("%w: %s: key: %w", ErrPlan, a.what, err)
-		}
-		if _, ok := throwAway[a.plan.Algorithm]; !ok {
-			return fmt.Errorf("%w: %s: algorithm must be P-256, P-384, RSA-3072 or Ed25519", ErrPlan, a.what)
-		}
-		if err := validity(a.plan.Validity); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrPlan, a.what, err)
-		}
-		profile := a.plan.profile(a.profile)
-		if err := profile.Validate(); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrPlan, a.what, err)
-		}
-	}
-	if p.Issuer.Validity > p.Root.Validity {
-		return fmt.Errorf("%w: the issuer would outlive its root", ErrPlan)
-	}
-	if p.Issuer.Subject == p.Root.Subject {
-		return fmt.Errorf("%w: root and issuer need different subjects", ErrPlan)
-	}
-	return nil
+	return p.check()
 }
 
 func validity(d conf.Duration) error {
@@ -147,14 +120,6 @@ func validity(d conf.Duration) error {
 
 // system is tenant.System, spelled out: that package knows of a database.
 const system = "_system"
-
-// newRefs are the labels that must be free.
-func (p *Plan) newRefs() []hsm.Ref {
-	if p.Root == nil {
-		return nil
-	}
-	return []hsm.Ref{p.Root.ref(hsm.RoleRoot), p.Issuer.ref(hsm.RoleIssuer)}
-}
 
 func (a *Authority) ref(role hsm.Role) hsm.Ref {
 	return hsm.Ref{Tenant: system, Role: role, Name: a.Key, Generation: a.Generation}

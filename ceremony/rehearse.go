@@ -28,103 +28,91 @@ var throwAway = map[hsm.Algorithm]func() (crypto.Signer, error){
 	},
 }
 
-// hierarchy is what the steps of a plan stand on. What the plan does not have is
-// nil; so is the existing root's key in a rehearsal.
-type hierarchy struct {
-	root, issuer, existing          *issuance.Authority
-	rootKey, issuerKey, existingKey crypto.Signer
-}
-
-// by is who signs a CRL.
-func (h *hierarchy) by(c *CRL) (*issuance.Authority, crypto.Signer) {
-	if c.By == newRoot {
-		return h.root, h.rootKey
-	}
-	return h.existing, h.existingKey
-}
-
-// rehearse makes everything in the plan with throw-away keys, and under them a
-// signer and a device, and has each linted: a profile that does not fit is found
-// before a key exists that would have to be explained for ever. What the existing
-// root will sign is drafted under its real certificate and linted as signed by a
-// throw-away key.
-func rehearse(p *Plan, now time.Time) (err error) {
-	h := &hierarchy{}
-	if p.Root != nil {
-		if err := h.rehearseAuthorities(p, now); err != nil {
-			return err
-		}
-	}
-	if p.ExistingRoot != nil {
-		if h.existing, err = p.ExistingRoot.authority(); err != nil {
-			return err
-		}
-	}
-	for i := range p.CrossSign {
-		c := &p.CrossSign[i]
-		draft, err := prepare(h.crossStep(p, c), rand.Reader, now)
+// rehearse makes everything in the plan with throw-away keys in memory, and under
+// each new issuer a signer and a device, and has each linted: a profile that does
+// not fit is found before a key exists that would have to be explained for ever.
+// What an existing CA will sign is drafted under a certificate that differs from
+// its own in the key only.
+func rehearse(p *Plan, now time.Time) error {
+	w := newWork(context.Background(), p, now, inMemory{})
+	for i, s := range p.steps() {
+		kind, a, err := s.action()
 		if err == nil {
-			err = h.checkDraft(c, draft)
+			w.step = i + 1
+			err = a.do(w)
 		}
 		if err != nil {
-			return fmt.Errorf("cross_sign %d: %w", i+1, err)
+			return fmt.Errorf("step %d (%s): %w", i+1, kind, err)
 		}
 	}
-	for i := range p.CRLs {
-		by, _ := h.by(&p.CRLs[i])
-		if _, err := prepareCRL(&p.CRLs[i], by, now); err != nil {
-			return fmt.Errorf("crl %d: %w", i+1, err)
+	for _, a := range w.order {
+		if a.by != "" && !a.existing {
+			if err := w.below(a); err != nil {
+				return fmt.Errorf("below %s: %w", a.as, err)
+			}
 		}
 	}
 	return nil
 }
 
-func (h *hierarchy) rehearseAuthorities(p *Plan, now time.Time) (err error) {
-	if h.rootKey, err = throwAway[p.Root.Algorithm](); err != nil {
-		return err
-	}
-	if h.issuerKey, err = throwAway[p.Issuer.Algorithm](); err != nil {
-		return err
+// below makes a signer and a device under an issuer whose key is at hand.
+func (w *work) below(a *authority) error {
+	if a.key == nil {
+		return nil
 	}
 	key, err := throwAway[hsm.P256]()
 	if err != nil {
 		return err
 	}
-	leaf := issuance.Subject{Organization: "rehearsal", CommonName: "rehearsal"}
-	signer := leaf
+	device := issuance.Subject{Organization: "rehearsal", CommonName: "rehearsal"}
+	signer := device
 	signer.SerialNumber = "rehearsal"
-	var chain [][]byte
-	var above *issuance.Authority
-	for _, s := range []struct {
-		step
-		made **issuance.Authority
-	}{
-		{step{profile: p.Root.profile(issuance.Root()), subject: p.Root.subject(), key: h.rootKey, signer: h.rootKey}, &h.root},
-		{step{profile: p.Issuer.profile(issuance.Issuer()), subject: p.Issuer.subject(), key: h.issuerKey, signer: h.rootKey}, &h.issuer},
-		{step{profile: issuance.Signer(), subject: signer, key: key, signer: h.issuerKey}, nil},
-		{step{profile: issuance.ASTDevice(), subject: leaf, key: key, signer: key}, nil},
-	} {
+	above, with, chain := a.Authority, a.key, a.chain
+	for _, s := range []step{{profile: issuance.Signer(), subject: signer, key: key}, {profile: issuance.ASTDevice(), subject: device, key: key}} {
 		s.issuer = above
-		draft, err := prepare(s.step, rand.Reader, now)
+		draft, err := prepare(s, rand.Reader, w.now)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.profile.Name, err)
 		}
-		der, err := draft.Sign(s.signer)
+		der, err := draft.Sign(with)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.profile.Name, err)
 		}
 		chain = append([][]byte{der}, chain...)
 		if s.profile.CA {
 			if above, err = issuance.NewAuthority(der); err != nil {
-				return fmt.Errorf("%s: %w", s.profile.Name, err)
+				return err
 			}
-		}
-		if s.made != nil {
-			*s.made = above
+			with = key
 		}
 	}
-	return issuance.VerifyChain(chain, now)
+	return issuance.VerifyChain(chain, w.now)
 }
+
+// inMemory is the bench of a rehearsal without a token.
+type inMemory struct{}
+
+func (inMemory) generate(_ *work, _ hsm.Ref, alg hsm.Algorithm, _ *Backup) (crypto.Signer, error) {
+	if generate, ok := throwAway[alg]; ok {
+		return generate()
+	}
+	return nil, nil // a secret key: nothing is signed by it
+}
+
+func (inMemory) existing(_ *work, e *Existing, _ [][]byte) (crypto.Signer, [][]byte, error) {
+	real, err := e.authority()
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := standInFor(real.Certificate().PublicKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	der, err := standIn(real.Certificate(), key)
+	return key, [][]byte{der}, err
+}
+
+func (inMemory) random(*work) io.Reader { return rand.Reader }
 
 // prepare drafts one certificate. The profile and the draft are linted by it.
 func prepare(s step, random io.Reader, now time.Time) (*issuance.Draft, error) {
@@ -136,33 +124,23 @@ func prepare(s step, random io.Reader, now time.Time) (*issuance.Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	csr, err := issuance.NewRequest(s.key)
-	if err != nil {
-		return nil, err
-	}
-	request, err := issuance.ParseRequest(csr)
-	if err != nil {
-		return nil, err
+	request := s.request
+	if request == nil {
+		csr, err := issuance.NewRequest(s.key)
+		if err != nil {
+			return nil, err
+		}
+		if request, err = issuance.ParseRequest(csr); err != nil {
+			return nil, err
+		}
 	}
 	serial, err := issuance.NewSerial(random)
 	if err != nil {
 		return nil, err
 	}
-	return issuance.Prepare(issuance.Order{Issuer: s.issuer, Profile: template, Request: request, Subject: s.subject, Serial: serial, Now: now})
-}
-
-// random reads the HSM's generator: the serials of a ceremony owe nothing to the
-// machine it runs on.
-func (r *run) random() io.Reader { return tokenReader{r.ctx, r.token} }
-
-type tokenReader struct {
-	ctx   context.Context //nolint:containedctx // lives for one Run
-	token *hsm.Token
-}
-
-func (t tokenReader) Read(p []byte) (int, error) {
-	if err := t.token.Random(t.ctx, p); err != nil {
-		return 0, err
+	draft, err := issuance.Prepare(issuance.Order{Issuer: s.issuer, Profile: template, Request: request, Subject: s.subject, Serial: serial, Now: now})
+	if err != nil {
+		return nil, err
 	}
-	return len(p), nil
+	return draft, until(draft, s.whole)
 }

@@ -2,19 +2,20 @@ package ceremony
 
 import (
 	"context"
-	"crypto"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
-	"github.com/signet-hsm/signet/ca/issuance"
-	"github.com/signet-hsm/signet/ca/lint"
+	"github.com/signet-hsm/signet/ceremony/custody"
 	"github.com/signet-hsm/signet/hsm"
 )
 
-// Names of the outputs within their folder; there are those of the steps in the plan.
+// Names of the outputs of the short form within their folder. In general a root is
+// <as>.pem, an intermediate and a cross-certificate <as>-chain.pem, a request
+// <as>.csr and a CRL <by>.crl.
 const (
 	RootFile             = "root.pem"
 	ChainFile            = "issuer-chain.pem"       // issuer first, root last
@@ -23,11 +24,14 @@ const (
 	RootCRLFile          = "root.crl"               // in DER
 	ExistingRootCRLFile  = "existing-root.crl"
 	TranscriptFile       = "transcript.jsonl"
+	PrintFile            = "transcript.html" // the same for people, made of it
 )
 
-// Result is what a ceremony made; what its plan did not have is nil.
+// Result is what a ceremony made; what its plan did not have is nil. All but the
+// first and the last are those of the short form.
 type Result struct {
-	Root, Issuer       []byte // certificates in DER
+	Certificates       map[string][]byte // in DER, by the name in the plan
+	Root, Issuer       []byte
 	RootKey, IssuerKey hsm.Ref
 	// RootCross and IssuerCross are the cross-certificates by the existing root.
 	RootCross, IssuerCross   []byte
@@ -35,283 +39,348 @@ type Result struct {
 	Transcript               string // hash of the transcript's last line, for people to write down
 }
 
-// Run carries out a plan on a token and writes the outputs to the new folder
-// out, whose parent must exist. Before any key is made or used: ErrPlan, ErrLabel,
-// ErrKey, ErrOutput, and nothing is changed. After that: ErrStep.
+// Options say with what and by whom a plan is carried out.
+type Options struct {
+	HSM    HSM
+	Token  *hsm.Token // open already, instead of HSM: PINs can not be set by such a run
+	Second *hsm.Token // for backup_verify
+	People []*custody.Key
+	Out    string // new folder, whose parent must exist
+	Resume bool   // Out is the folder of a ceremony of this plan that was cut off
+
+	now       func() time.Time
+	rehearsal bool
+}
+
+// Run carries out a plan on a token that is open and writes the outputs to the new
+// folder out. See Execute.
 func Run(ctx context.Context, token *hsm.Token, plan Plan, out string) (Result, error) {
-	return start(ctx, token, plan, out, time.Now)
+	return Execute(ctx, plan, Options{Token: token, Out: out})
 }
 
 func start(ctx context.Context, token *hsm.Token, plan Plan, out string, now func() time.Time) (Result, error) {
-	if err := preflight(ctx, token, &plan, now()); err != nil {
-		return Result{}, fmt.Errorf("ceremony: %w", err)
+	return Execute(ctx, plan, Options{Token: token, Out: out, now: now})
+}
+
+// Check is one finding of Preflight.
+type Check struct{ Name, Finding string }
+
+// Preflight finds whatever can be found wrong without changing anything, and says
+// what it looked at.
+func Preflight(ctx context.Context, plan Plan, o Options) ([]Check, error) {
+	w, done, err := prepareWork(ctx, &plan, &o)
+	if err != nil {
+		return nil, fmt.Errorf("ceremony: %w", err)
 	}
-	info, err := token.Info(ctx)
+	defer done()
+	list, err := w.preflight()
+	if err != nil {
+		return list, fmt.Errorf("ceremony: %w", err)
+	}
+	return list, nil
+}
+
+// Execute carries out a plan. Before anything is changed: ErrPlan, ErrPeople,
+// ErrToken, ErrLabel, ErrKey, ErrOutput and what hsm says, and nothing is changed.
+// After that: ErrStep; the transcript tells how far it came, and Resume goes on.
+func Execute(ctx context.Context, plan Plan, o Options) (Result, error) {
+	w, done, err := prepareWork(ctx, &plan, &o)
 	if err != nil {
 		return Result{}, fmt.Errorf("ceremony: %w", err)
 	}
-	dir, err := newFolder(out)
-	if err != nil {
+	defer done()
+	if o.Resume {
+		if w.dir, err = oldFolder(o.Out); err == nil {
+			w.log, err = w.dir.resume(o.now)
+		}
+		if err == nil {
+			err = w.sameCeremony()
+		}
+		if err != nil {
+			return Result{}, fmt.Errorf("ceremony: %w", err)
+		}
+		w.device.dir = w.dir
+	}
+	if _, err := w.preflight(); err != nil {
 		return Result{}, fmt.Errorf("ceremony: %w", err)
 	}
-	defer dir.close()
-	tr, err := dir.transcript(now)
-	if err != nil {
-		return Result{}, fmt.Errorf("ceremony: %w: %w", ErrStep, err)
+	if !o.Resume {
+		if w.dir, err = newFolder(o.Out); err != nil {
+			return Result{}, fmt.Errorf("ceremony: %w", err)
+		}
+		w.device.dir = w.dir
+		if w.log, err = w.dir.transcript(o.now); err != nil {
+			return Result{}, fmt.Errorf("ceremony: %w: %w", ErrStep, err)
+		}
 	}
-	defer tr.close()
-	r := &run{ctx: ctx, token: token, plan: &plan, dir: dir, transcript: tr, now: now()}
-	result, err := r.all(info)
+	err = w.all(o.rehearsal)
 	if err != nil {
 		// The record of the failure is best effort; the failure itself counts.
-		err = errors.Join(err, tr.add(eventFailed, "failed", map[string]any{"error": err.Error()}))
+		err = errors.Join(err, w.log.add(w.step, eventFailed, "failed", map[string]any{"error": err.Error()}))
 		return Result{}, fmt.Errorf("ceremony: %w: %w", ErrStep, err)
 	}
-	result.Transcript = tr.last()
+	result := w.result()
+	if err := w.print(); err != nil {
+		return result, fmt.Errorf("ceremony: %w: the transcript is whole, its printable form is not: %w", ErrStep, err)
+	}
 	return result, nil
 }
 
-// preflight is everything that can be found wrong without changing anything.
-func preflight(ctx context.Context, token *hsm.Token, plan *Plan, now time.Time) error {
+// prepareWork puts together what a run needs; done gives it back.
+func prepareWork(ctx context.Context, plan *Plan, o *Options) (w *work, done func(), err error) {
+	if o.now == nil {
+		o.now = time.Now
+	}
 	if len(plan.text) == 0 {
-		return fmt.Errorf("%w: it was not read from a reviewed text", ErrPlan)
+		return nil, nil, fmt.Errorf("%w: it was not read from a reviewed text", ErrPlan)
 	}
 	if err := plan.Validate(); err != nil {
-		return err
+		return nil, nil, err
 	}
-	for _, ref := range plan.newRefs() {
-		switch _, err := token.Lookup(ctx, ref); {
-		case errors.Is(err, hsm.ErrKeyNotFound):
-		case err == nil, errors.Is(err, hsm.ErrAmbiguous), errors.Is(err, hsm.ErrTemplate):
-			return fmt.Errorf("%w: %s", ErrLabel, ref)
-		default:
+	w = newWork(ctx, plan, o.now(), onToken{})
+	w.people, w.resumed = o.People, o.Resume
+	w.device = &device{hsm: o.HSM, token: o.Token, second: o.Second, lent: o.Token != nil}
+	w.rehearsing = o.rehearsal
+	stop := func() {}
+	if o.Token == nil {
+		if stop, err = hsm.Witness(o.HSM.Module, w.called); err != nil {
+			return nil, nil, err
+		}
+	}
+	return w, func() {
+		_ = w.device.close()
+		stop()
+		if w.log != nil {
+			w.log.close()
+		}
+		if w.dir != nil {
+			w.dir.close()
+		}
+	}, nil
+}
+
+// called takes a call of the module that changes the token into the transcript;
+// those before it begins (the login) wait for it.
+func (w *work) called(c hsm.Call) {
+	w.calls = append(w.calls, c)
+	if w.log != nil && w.log.seq > 0 {
+		w.callErr = errors.Join(w.callErr, w.flush())
+	}
+}
+
+func (w *work) flush() error {
+	for _, c := range w.calls {
+		detail := map[string]any{"call": c.Function, "result": c.Result}
+		if c.Label != "" {
+			detail["label"] = c.Label
+		}
+		result := "ok"
+		if c.Result != "CKR_OK" {
+			result = "failed"
+		}
+		if err := w.log.add(w.step, eventCall, result, detail); err != nil {
 			return err
 		}
 	}
-	if plan.ExistingRoot != nil {
-		if err := checkExisting(ctx, token, plan.ExistingRoot, now); err != nil {
-			return err
+	w.calls = nil
+	return nil
+}
+
+func (w *work) rehearsal() bool { return w.rehearsing }
+
+// preflight is everything that can be found wrong without changing anything.
+func (w *work) preflight() (list []Check, err error) {
+	found := func(name, format string, a ...any) { list = append(list, Check{name, fmt.Sprintf(format, a...)}) }
+	hash := w.plan.Hash()
+	words, err := Words(hash)
+	if err != nil {
+		return list, err
+	}
+	found("plan", "%s: SHA-256 %s: %s", w.plan.Name, hex.EncodeToString(hash[:]), words)
+	found("clock", "%s: compare it with another clock", w.now.UTC().Format(time.RFC3339))
+	for i := range w.plan.People {
+		p := &w.plan.People[i]
+		key := w.person(p.Name)
+		if key == nil {
+			return list, fmt.Errorf("%w: the key file of %s (%s) was not given", ErrPeople, p.Name, p.Role)
+		}
+		if !key.Is(p) {
+			return list, fmt.Errorf("%w: the key file of %s has not the keys that the plan names", ErrPeople, p.Name)
 		}
 	}
-	if err := rehearse(plan, now); err != nil {
-		return fmt.Errorf("%w: rehearsal: %w", ErrPlan, err)
+	found("people", "%d of %d have their keys here", len(w.plan.People), len(w.plan.People))
+	if err := rehearse(w.plan, w.now); err != nil {
+		return list, fmt.Errorf("%w: rehearsal: %w", ErrPlan, err)
+	}
+	found("lint", "every certificate and CRL made with throw-away keys in memory: %s", linted)
+	for i, s := range w.plan.steps() {
+		if s.BackupVerify != nil && w.device.second == nil {
+			return list, fmt.Errorf("%w: step %d (backup_verify) needs a second token: name its configuration with --second", ErrPlan, i+1)
+		}
+	}
+	kinds := w.plan.Kinds()
+	if kinds[0] == "token_init" && !w.device.lent {
+		if w.resumed && w.device.hsm.PIN == nil {
+			found("token", "initialised by this plan; opened when its step is gone through")
+			return list, nil
+		}
+		found("token", "the first empty one of %s will be initialised", w.device.modulePath())
+		return list, hsm.Absent(w.device.hsm.Module, w.device.hsm.Env, w.plan.steps()[0].TokenInit.Label, w.resumed)
+	}
+	if kinds[0] == "pin_init" && w.device.token == nil {
+		found("token", "the user's PIN is set before anybody logs in")
+		return list, nil
+	}
+	if w.device.token == nil {
+		if err := w.device.open(w.ctx, w.device.hsm.TokenLabel); err != nil {
+			return list, err
+		}
+	}
+	info, err := w.device.token.Info(w.ctx)
+	if err != nil {
+		return list, err
+	}
+	found("token", "%s, serial %s, %s %s, firmware %s", info.Label, info.Serial, info.Manufacturer, info.Model, info.Firmware)
+	if t := w.plan.Token; t != nil && !w.rehearsing && (t.Label != "" && t.Label != info.Label || t.Serial != "" && t.Serial != info.Serial) {
+		return list, fmt.Errorf("%w: the plan is for label %q serial %q, this is label %q serial %q", ErrToken, t.Label, t.Serial, info.Label, info.Serial)
+	}
+	found("module", "%s, SHA-256 %s", info.Module, fileHash(info.Module))
+	if officer, err := w.device.token.Officer(); err == nil {
+		c, err := officer.Condition(w.ctx)
+		if err != nil {
+			return list, err
+		}
+		found("PINs", "user's %s, security officer's %s; free memory %s", c.UserPIN, c.SOPIN, c.Free)
+		if c.UserPIN == "final try" || c.UserPIN == "locked" {
+			return list, fmt.Errorf("%w: the user's PIN is at its %s: find out who tried, then set it by pin_init", ErrToken, c.UserPIN)
+		}
+	}
+	var random [32]byte
+	if err := w.device.token.Random(w.ctx, random[:]); err != nil {
+		return list, err
+	}
+	if random == [32]byte{} {
+		return list, fmt.Errorf("%w: its random generator gives zeros", ErrToken)
+	}
+	found("random", "the token's generator answers")
+	if !w.resumed { // what is there already is then the plan's own, step by step
+		for i, s := range w.plan.steps() {
+			_, a, err := s.action()
+			if err == nil {
+				err = a.look(w.ctx, w.device.token, w)
+			}
+			if err != nil {
+				return list, fmt.Errorf("step %d: %w", i+1, err)
+			}
+		}
+		found("keys", "labels of new keys are free, keys that are used are there: %d steps", len(kinds))
+	}
+	return list, nil
+}
+
+// sameCeremony refuses to go on with another plan than the one that was begun.
+func (w *work) sameCeremony() error {
+	hash := w.plan.Hash()
+	if begun := w.log.before[0].Detail["planSha256"]; begun != hex.EncodeToString(hash[:]) {
+		return fmt.Errorf("%w: the ceremony was begun with the plan %v: resume it with that very file", ErrPlan, begun)
 	}
 	return nil
 }
 
-// run is a ceremony that has begun.
-type run struct {
-	ctx        context.Context //nolint:containedctx // lives for one Run
-	token      *hsm.Token
-	plan       *Plan
-	dir        *folder
-	transcript *transcript
-	now        time.Time
-}
-
-func (r *run) all(info hsm.TokenInfo) (Result, error) {
-	hash := r.plan.Hash()
-	if err := r.transcript.add(eventBegin, "ok", map[string]any{
-		"plan": r.plan, "planText": string(r.plan.text), "planSha256": hex.EncodeToString(hash[:]),
-		"tool": toolInfo(), "token": info, "moduleSha256": fileHash(info.Module),
-	}); err != nil {
-		return Result{}, err
-	}
-	var out Result
-	h := &hierarchy{}
-	if r.plan.Root != nil {
-		if err := r.authorities(h, &out); err != nil {
-			return Result{}, err
+// all goes through the steps.
+func (w *work) all(rehearsal bool) error {
+	begin := map[string]any{"tool": toolInfo()}
+	event := eventResume
+	if !w.resumed {
+		hash := w.plan.Hash()
+		words, err := Words(hash)
+		if err != nil {
+			return err
+		}
+		event = eventBegin
+		begin["plan"], begin["planText"], begin["planSha256"], begin["planWords"] = w.plan, string(w.plan.text), hex.EncodeToString(hash[:]), words
+		if rehearsal {
+			begin["rehearsal"] = true
 		}
 	}
-	if r.plan.ExistingRoot != nil {
-		if err := r.existing(h); err != nil {
-			return Result{}, err
+	path := w.device.modulePath()
+	if w.device.token != nil {
+		info, err := w.device.token.Info(w.ctx)
+		if err != nil {
+			return err
+		}
+		begin["token"], path = info, info.Module
+		if w.resumed {
+			if err := w.sameToken(info); err != nil {
+				return err
+			}
 		}
 	}
-	for i := range r.plan.CrossSign {
-		if err := r.crossSign(h, &r.plan.CrossSign[i], &out); err != nil {
-			return Result{}, err
+	begin["module"], begin["moduleSha256"] = path, fileHash(path)
+	if err := w.tell(event, begin); err != nil {
+		return err
+	}
+	if err := w.flush(); err != nil {
+		return err
+	}
+	for i, s := range w.plan.steps() {
+		kind, a, err := s.action()
+		if err != nil {
+			return err
+		}
+		w.step = i + 1
+		if err := w.tell(eventStep, map[string]any{"kind": kind}); err != nil {
+			return err
+		}
+		if err := a.do(w); err != nil {
+			return fmt.Errorf("step %d (%s): %w", i+1, kind, err)
+		}
+		if w.callErr != nil { // a call that is not on record is a failure
+			return w.callErr
 		}
 	}
-	for i := range r.plan.CRLs {
-		if err := r.signCRL(h, &r.plan.CRLs[i], &out); err != nil {
-			return Result{}, err
+	return w.end()
+}
+
+// sameToken refuses to go on on another token than the one that has the keys.
+func (w *work) sameToken(info hsm.TokenInfo) error {
+	for i := range w.log.before {
+		if t, ok := w.log.before[i].Detail["token"].(map[string]any); ok && t["Serial"] != info.Serial {
+			return fmt.Errorf("%w: it was begun on serial %v, this is %s", ErrToken, t["Serial"], info.Serial)
 		}
 	}
-	return out, r.transcript.add(eventEnd, "ok", nil)
+	return nil
 }
 
-// authorities makes the new root and issuer.
-func (r *run) authorities(h *hierarchy, out *Result) (err error) {
-	root, issuer := r.plan.Root, r.plan.Issuer
-	out.RootKey, out.IssuerKey = root.ref(hsm.RoleRoot), issuer.ref(hsm.RoleIssuer)
-	if h.rootKey, err = r.generate(out.RootKey, root.Algorithm); err != nil {
-		return err
+func (w *work) result() Result {
+	out := Result{Certificates: map[string][]byte{}, Transcript: w.log.last()}
+	for _, a := range w.order {
+		out.Certificates[a.as] = a.chain[0]
 	}
-	if out.Root, err = r.certify(step{profile: root.profile(issuance.Root()), subject: root.subject(), key: h.rootKey, signer: h.rootKey}); err != nil {
-		return err
+	for name, der := range w.crosses {
+		out.Certificates[name+"-cross"] = der
 	}
-	if h.root, err = issuance.NewAuthority(out.Root); err != nil {
-		return err
+	if r := w.cas[newRoot]; r != nil && !r.existing {
+		out.Root, out.RootKey, out.RootCross, out.RootCRL = r.chain[0], r.ref, w.crosses[newRoot], w.crls[newRoot]
 	}
-	if h.issuerKey, err = r.generate(out.IssuerKey, issuer.Algorithm); err != nil {
-		return err
+	if i := w.cas[newIssuer]; i != nil && !i.existing {
+		out.Issuer, out.IssuerKey, out.IssuerCross = i.chain[0], i.ref, w.crosses[newIssuer]
 	}
-	if out.Issuer, err = r.certify(step{issuer: h.root, profile: issuer.profile(issuance.Issuer()), subject: issuer.subject(), key: h.issuerKey, signer: h.rootKey}); err != nil {
-		return err
-	}
-	if h.issuer, err = issuance.NewAuthority(out.Issuer); err != nil {
-		return err
-	}
-	if err := issuance.VerifyChain([][]byte{out.Issuer, out.Root}, r.now); err != nil {
-		return err
-	}
-	if err := r.write(RootFile, pemOf(out.Root)); err != nil {
-		return err
-	}
-	return r.write(ChainFile, pemOf(out.Issuer, out.Root))
+	out.ExistingRootCRL = w.crls[existingRoot]
+	return out
 }
 
-// existing takes the existing root's key into use.
-func (r *run) existing(h *hierarchy) (err error) {
-	if h.existing, err = r.plan.ExistingRoot.authority(); err != nil {
-		return err
+// Only reports whether the plan has steps of these kinds only, and at least one of
+// the first: what a verb of the offline program takes.
+func (p *Plan) Only(kinds ...string) error {
+	has := p.Kinds()
+	for _, k := range has {
+		if !slices.Contains(kinds, k) {
+			return fmt.Errorf("ceremony: %w: this verb takes steps of %s; the plan has %s too: use run", ErrPlan, strings.Join(kinds, ", "), k)
+		}
 	}
-	ref := r.plan.ExistingRoot.ref()
-	if h.existingKey, err = r.token.Signer(r.ctx, ref); err != nil {
-		return err
+	if !slices.Contains(has, kinds[0]) {
+		return fmt.Errorf("ceremony: %w: there is no step %s in it", ErrPlan, kinds[0])
 	}
-	cert := sha256.Sum256(h.existing.Certificate().Raw)
-	return r.transcript.add(eventKeyUse, "ok", map[string]any{
-		"label": ref.String(), "certificateSha256": hex.EncodeToString(cert[:]),
-	})
-}
-
-func (r *run) crossSign(h *hierarchy, c *CrossSign, out *Result) error {
-	der, err := r.certify(h.crossStep(r.plan, c))
-	if err != nil {
-		return err
-	}
-	if err := h.checkCross(c, der); err != nil {
-		return err
-	}
-	path := h.path(c, der)
-	if err := issuance.VerifyPath(path, r.now); err != nil {
-		return err
-	}
-	if c.Certify == newRoot {
-		out.RootCross = der
-		return r.write(RootCrossChainFile, pemOf(path...))
-	}
-	out.IssuerCross = der
-	return r.write(IssuerCrossChainFile, pemOf(path...))
-}
-
-func (r *run) signCRL(h *hierarchy, c *CRL, out *Result) error {
-	by, key := h.by(c)
-	draft, err := prepareCRL(c, by, r.now)
-	if err != nil {
-		return err
-	}
-	tbs := sha256.Sum256(draft.tbs)
-	if err := r.transcript.add(eventCRLDraft, "ok", map[string]any{
-		"by": c.By, "number": c.Number, "thisUpdate": draft.template.ThisUpdate, "nextUpdate": draft.template.NextUpdate,
-		"entries": len(c.Revoked), "tbsSha256": hex.EncodeToString(tbs[:]), "lint": linted,
-	}); err != nil {
-		return err
-	}
-	der, err := draft.sign(key)
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(der)
-	if err := r.transcript.add(eventCRL, "ok", map[string]any{
-		"by": c.By, "number": c.Number, "sha256": hex.EncodeToString(sum[:]), "crl": der,
-	}); err != nil {
-		return err
-	}
-	if c.By == newRoot {
-		out.RootCRL = der
-		return r.write(RootCRLFile, der)
-	}
-	out.ExistingRootCRL = der
-	return r.write(ExistingRootCRLFile, der)
-}
-
-// write writes one output.
-func (r *run) write(name string, content []byte) error {
-	if err := r.dir.write(name, content); err != nil {
-		return err
-	}
-	sum := sha256.Sum256(content)
-	return r.transcript.add(eventFile, "ok", map[string]any{"name": name, "sha256": hex.EncodeToString(sum[:])})
-}
-
-// generate makes one key. The intent, with the id that the key will have, is on
-// record first: a crash leaves no key that can not be explained.
-func (r *run) generate(ref hsm.Ref, alg hsm.Algorithm) (*hsm.Signer, error) {
-	var id [16]byte
-	if err := r.token.Random(r.ctx, id[:]); err != nil {
-		return nil, err
-	}
-	detail := map[string]any{"label": ref.String(), "id": hex.EncodeToString(id[:]), "algorithm": alg}
-	if err := r.transcript.add(eventKeyIntent, "ok", detail); err != nil {
-		return nil, err
-	}
-	if _, err := r.token.Generate(r.ctx, ref, alg, id); err != nil {
-		return nil, err
-	}
-	key, err := r.token.Signer(r.ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	csr, err := issuance.NewRequest(key)
-	if err != nil {
-		return nil, err
-	}
-	req, err := issuance.ParseRequest(csr)
-	if err != nil {
-		return nil, err
-	}
-	spki := req.SPKIHash()
-	detail["spkiSha256"] = hex.EncodeToString(spki[:])
-	return key, r.transcript.add(eventKey, "ok", detail)
-}
-
-// step is one certificate.
-type step struct {
-	issuer  *issuance.Authority // nil: self-signed
-	profile issuance.Profile
-	subject issuance.Subject
-	key     crypto.Signer // to be certified
-	signer  crypto.Signer
-}
-
-// linted is the verdict in the transcript; there is no draft with another.
-const linted = "zlint " + lint.Version + " and signet: no finding"
-
-func (r *run) certify(s step) ([]byte, error) {
-	draft, err := prepare(s, r.random(), r.now)
-	if err != nil {
-		return nil, err
-	}
-	tbs, profile := sha256.Sum256(draft.TBS()), draft.Profile().Hash()
-	detail := map[string]any{
-		"profile": draft.Profile().Name(), "profileSha256": hex.EncodeToString(profile[:]),
-		"serial": draft.Serial().String(), "tbsSha256": hex.EncodeToString(tbs[:]),
-		"notBefore": draft.NotBefore(), "notAfter": draft.NotAfter(),
-		"lint": linted,
-	}
-	if err := r.transcript.add(eventDraft, "ok", detail); err != nil {
-		return nil, err
-	}
-	der, err := draft.Sign(s.signer)
-	if err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(der)
-	return der, r.transcript.add(eventCertificate, "ok", map[string]any{
-		"serial": draft.Serial().String(), "sha256": hex.EncodeToString(sum[:]), "certificate": der,
-	})
+	return nil
 }

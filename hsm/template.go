@@ -40,6 +40,9 @@ var roles = map[Role]role{
 
 func (r role) allows(a Algorithm) bool { return slices.Contains(r.algorithms, a) }
 
+// Allows reports whether keys of a role may be of an algorithm.
+func Allows(r Role, a Algorithm) bool { return roles[r].allows(a) }
+
 // attribute is one line of a template.
 type attribute struct {
 	typ  uint
