@@ -52,15 +52,9 @@ func (d *device) open(ctx context.Context, label string) error {
 	if source == nil {
 		return fmt.Errorf("%w: no source of the user's PIN", ErrPlan)
 	}
-	var asked secret.Bytes
-	c := hsm.Config{Module: d.hsm.Module, Env: d.hsm.Env, TokenLabel: label, TokenSerial: d.hsm.TokenSerial, Lanes: 2}
-	c.PIN = func(ctx context.Context) (pin secret.Bytes, err error) {
-		asked.Wipe() // of a login before this one
-		asked, err = source(ctx)
-		return asked, err
-	}
-	token, err := hsm.Open(ctx, c)
-	asked.Wipe()
+	token, err := hsm.Open(ctx, hsm.Config{
+		Module: d.hsm.Module, Env: d.hsm.Env, TokenLabel: label, TokenSerial: d.hsm.TokenSerial, Lanes: 2, PIN: source, // hsm wipes what it is given
+	})
 	d.token = token
 	return err
 }

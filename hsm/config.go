@@ -29,7 +29,7 @@ type Config struct {
 	// exactly one token must match.
 	TokenLabel, TokenSerial string
 	// PIN is asked once per login, which includes the logins that heal a lost
-	// one. The Bytes stay the source's: hsm neither keeps nor wipes them.
+	// one. It gives a copy away, which hsm wipes when the login is over.
 	PIN func(ctx context.Context) (secret.Bytes, error)
 	// LoggedIn hears how the C_Login ended that followed a PIN; nil = nobody does.
 	// Who gave a PIN may wipe it then.

@@ -126,6 +126,7 @@ func (s *slot) login(ctx context.Context, c *Config) error {
 		return fmt.Errorf("hsm: read the PIN: %w: %w", fault.ErrUnavailable, err)
 	}
 	err = s.mod.ctx.Login(s.anchor, p11.CKU_USER, text(pin))
+	pin.Wipe()
 	if err == p11.Error(p11.CKR_USER_ALREADY_LOGGED_IN) {
 		err = nil
 	}

@@ -6,7 +6,8 @@
 // SoftHSM2 of the machine is touched: tokens/, the random PINs in pin and so-pin
 // (0600), and label, which is written last and marks the token as whole. PINs are
 // set in process through PKCS#11; they never stand in an argument list or in the
-// environment. scripts/ does the same by hand with softhsm2-util.
+// environment. scripts/ does the same by hand with softhsm2-util, and practises a
+// whole ceremony; plans/ holds the plans of ceremonies that stand ready.
 //
 // SoftHSM2 keeps its state per loaded library, one configuration each. A process
 // that needs several tokens at once gives each a copy of the library (Isolate).

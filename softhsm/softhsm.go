@@ -1,6 +1,7 @@
 package softhsm
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -174,7 +175,7 @@ func (t *Token) Isolate() error {
 func (t *Token) HSM() hsm.Config {
 	return hsm.Config{
 		Module: t.Module, Env: t.env(), TokenLabel: t.Label,
-		PIN: func(context.Context) (secret.Bytes, error) { return t.PIN, nil },
+		PIN: func(context.Context) (secret.Bytes, error) { return secret.New(bytes.Clone(t.PIN.Reveal())), nil },
 	}
 }
 
