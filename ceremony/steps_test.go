@@ -3,7 +3,9 @@ package ceremony_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -191,6 +193,68 @@ func TestACeremonyOfSteps(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, original, k)
 	require.Empty(t, labels(t, second))
+}
+
+// Who can write the file can make the chain of hashes anew, but not the signatures.
+func TestForgedTranscript(t *testing.T) {
+	t.Parallel()
+	out := filepath.Join(t.TempDir(), "out")
+	s := newStage(t, "name: forge\npeople:\n$PEOPLE\nsteps:\n  - root: {as: root, key: root, algorithm: P-256, subject: {common_name: R}, validity: 96h}\n")
+	_, err := ceremony.Execute(t.Context(), parse(t, s.text), ceremony.Options{Token: softhsmtest.New(t), People: s.people, Out: out})
+	require.NoError(t, err)
+	text, err := os.ReadFile(filepath.Join(out, ceremony.TranscriptFile))
+	require.NoError(t, err)
+	_, err = ceremony.VerifyTranscript(strings.NewReader(rechained(t, text, "", "")))
+	require.NoError(t, err, "unchanged, it is the same")
+	mallory, err := custody.NewKey("Ada")
+	require.NoError(t, err)
+	for name, change := range map[string][2]string{
+		"a certificate's serial":   {`"serial":"`, `"serial":"0`},
+		"an attribute":             {`"CKA_EXTRACTABLE":"false"`, `"CKA_EXTRACTABLE":"true"`},
+		"fewer signers":            {`"signers":[`, `"sinners":[`},
+		"a person's key":           {s.people[0].Person("").Sign, mallory.Person("").Sign},
+		"the plan, not its text":   {`"name":"forge"`, `"name":"forged"`},
+		"a signature of the token": {`"signature":"M`, `"signature":"N`},
+	} {
+		forged := rechained(t, text, change[0], change[1])
+		require.NotEqual(t, string(text), forged, name)
+		_, err = ceremony.VerifyTranscript(strings.NewReader(forged))
+		require.ErrorIs(t, err, ceremony.ErrTranscript, name)
+	}
+}
+
+// rechained replaces a text and makes every hash anew.
+func rechained(t *testing.T, text []byte, old, fresh string) string {
+	t.Helper()
+	var out strings.Builder
+	from, to := "", "" // the hash of the line before, as it was and as it is
+	for l := range strings.Lines(string(text)) {
+		var line struct {
+			Entry json.RawMessage `json:"entry"`
+			Hash  string          `json:"hash"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(l), &line))
+		raw := string(line.Entry)
+		if from != "" {
+			raw = strings.Replace(raw, from, to, 1)
+		}
+		if old != "" {
+			raw = strings.ReplaceAll(raw, old, fresh)
+		}
+		sum := sha256.Sum256([]byte(raw))
+		from, to = line.Hash, hex.EncodeToString(sum[:])
+		fmt.Fprintf(&out, `{"entry":%s,"hash":"%s"}`+"\n", raw, to)
+	}
+	return out.String()
+}
+
+func FuzzParseBackup(f *testing.F) {
+	f.Add([]byte(`{"version":1,"label":"signet/1/_system/kek/main/0","id":"000102030405060708090a0b0c0d0e0f","algorithm":"AES-256","wrapped":"AA==","wrapKey":{}}`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if _, err := ceremony.ParseBackup(content); err != nil {
+			require.ErrorIs(t, err, ceremony.ErrBackup)
+		}
+	})
 }
 
 // A ceremony that is cut off anywhere is taken up again, and ends as if nothing had

@@ -125,7 +125,8 @@ func ceremonyCommand() *cobra.Command {
 		Short: "Make the keys, certificates and CRLs that a reviewed plan describes, once",
 		Long: `Reads the plan whole and checks it, and that no key of its labels and no file of
 its outputs exists, before any key is made. Writes the root, the issuer chain
-and a hash-chained transcript to a new folder. Needs the HSM only.`,
+and a hash-chained transcript to a new folder. Needs the HSM only. Plans with
+people, PINs or backups are for the offline program "ceremony", which is the same code.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, err := newProcess(config)
