@@ -58,10 +58,10 @@ var algorithms = map[Algorithm]algorithm{
 
 // public reads a public key from the token. An error that is not a return value
 // of the module means that the key is of a kind we do not use.
-func (t *local) public(s p11.SessionHandle, h p11.ObjectHandle, kind uint) (crypto.PublicKey, Algorithm, error) {
+func (in *instance) public(s p11.SessionHandle, h p11.ObjectHandle, kind uint) (crypto.PublicKey, Algorithm, error) {
 	switch kind {
 	case p11.CKK_RSA:
-		v, err := t.attributes(s, h, p11.CKA_MODULUS, p11.CKA_PUBLIC_EXPONENT)
+		v, err := in.attributes(s, h, p11.CKA_MODULUS, p11.CKA_PUBLIC_EXPONENT)
 		if err != nil {
 			return nil, "", err
 		}
@@ -78,7 +78,7 @@ func (t *local) public(s p11.SessionHandle, h p11.ObjectHandle, kind uint) (cryp
 		}
 		return nil, "", fmt.Errorf("%w: RSA modulus of %d bits", ErrTemplate, n.BitLen())
 	case p11.CKK_EC, ckkECEdwards:
-		v, err := t.attributes(s, h, p11.CKA_EC_PARAMS, p11.CKA_EC_POINT)
+		v, err := in.attributes(s, h, p11.CKA_EC_PARAMS, p11.CKA_EC_POINT)
 		if err != nil {
 			return nil, "", err
 		}

@@ -39,37 +39,41 @@ func (o *Officer) GenerateBacked(ctx context.Context, ref Ref, alg Algorithm, id
 	if err := o.admits(ref, alg, id, wrapKey); err != nil {
 		return KeyInfo{}, nil, err
 	}
-	var wrapped []byte
-	var e *entry
-	err := o.t.write(ctx, "generate", func(s p11.SessionHandle) error {
-		if err := o.free(s, ref, id); err != nil {
-			return err
+	type backed struct {
+		e       *entry
+		wrapped []byte
+	}
+	v, err := o.t.write(ctx, "generate", func(l *lane, s p11.SessionHandle) (any, error) {
+		in := l.inst
+		if err := in.free(s, ref, id); err != nil {
+			return nil, err
 		}
-		key, public, err := o.sessionKey(s, ref, alg)
+		key, public, err := in.sessionKey(s, ref, alg)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		with, err := o.importWrapKey(s, wrapKey, p11.CKA_WRAP)
+		with, err := in.importWrapKey(s, wrapKey, p11.CKA_WRAP)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		wrapped, err = o.t.mod.ctx.WrapKey(s, o.wrapping(), with, key)
+		wrapped, err := in.mod.ctx.WrapKey(s, o.wrapping(), with, key)
 		if err == p11.Error(p11.CKR_KEY_NOT_WRAPPABLE) { // SoftHSM and Ed25519
-			return fmt.Errorf("%w: the token wraps no %s key: choose another algorithm or the maker's way of backup: %w", ErrUnsupported, alg, err)
+			return nil, fmt.Errorf("%w: the token wraps no %s key: choose another algorithm or the maker's way of backup: %w", ErrUnsupported, alg, err)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := errors.Join(o.t.mod.ctx.DestroyObject(s, with), o.t.mod.ctx.DestroyObject(s, key)); err != nil {
-			return err
+		if err := errors.Join(in.mod.ctx.DestroyObject(s, with), in.mod.ctx.DestroyObject(s, key)); err != nil {
+			return nil, err
 		}
-		e, err = o.install(s, KeyInfo{Ref: ref, ID: id, Algorithm: alg, Public: public}, wrapKey, wrapped)
-		return err
+		e, err := o.install(l, s, KeyInfo{Ref: ref, ID: id, Algorithm: alg, Public: public}, wrapKey, wrapped)
+		return backed{e, wrapped}, err
 	})
 	if err != nil {
 		return KeyInfo{}, nil, err
 	}
-	return o.t.index.put(e).info, wrapped, nil
+	b := v.(backed)
+	return o.t.index.put(b.e).info, b.wrapped, nil
 }
 
 // Restore puts a key back from what GenerateBacked wrapped, under its old label and
@@ -82,18 +86,16 @@ func (o *Officer) Restore(ctx context.Context, k KeyInfo, wrapKey secret.Bytes, 
 	if (k.Public == nil) != (algorithms[k.Algorithm].secret != 0) {
 		return KeyInfo{}, fmt.Errorf("hsm: %w: %s: public half", ErrRefused, k.Ref)
 	}
-	var e *entry
-	err := o.t.write(ctx, "restore", func(s p11.SessionHandle) (err error) {
-		if err := o.free(s, k.Ref, k.ID); err != nil {
-			return err
+	v, err := o.t.write(ctx, "restore", func(l *lane, s p11.SessionHandle) (any, error) {
+		if err := l.inst.free(s, k.Ref, k.ID); err != nil {
+			return nil, err
 		}
-		e, err = o.install(s, k, wrapKey, wrapped)
-		return err
+		return o.install(l, s, k, wrapKey, wrapped)
 	})
 	if err != nil {
 		return KeyInfo{}, err
 	}
-	return o.t.index.put(e).info, nil
+	return o.t.index.put(v.(*entry)).info, nil
 }
 
 func (o *Officer) admits(ref Ref, alg Algorithm, id [16]byte, wrapKey secret.Bytes) error {
@@ -127,9 +129,9 @@ func (o *Officer) wrapping() []*p11.Mechanism {
 }
 
 // free refuses a label or an id that is taken.
-func (o *Officer) free(s p11.SessionHandle, ref Ref, id [16]byte) error {
+func (in *instance) free(s p11.SessionHandle, ref Ref, id [16]byte) error {
 	for _, a := range identity(ref, id) {
-		taken, err := o.t.find(s, []*p11.Attribute{a})
+		taken, err := in.find(s, []*p11.Attribute{a})
 		if err != nil {
 			return err
 		}
@@ -146,7 +148,7 @@ func identity(ref Ref, id [16]byte) []*p11.Attribute {
 
 // sessionKey makes the extractable key that lives as long as the session. It has
 // no label, so that nothing takes it for the key it is going to be.
-func (o *Officer) sessionKey(s p11.SessionHandle, ref Ref, alg Algorithm) (p11.ObjectHandle, crypto.PublicKey, error) {
+func (in *instance) sessionKey(s p11.SessionHandle, ref Ref, alg Algorithm) (p11.ObjectHandle, crypto.PublicKey, error) {
 	r, spec := roles[ref.Role], algorithms[alg]
 	change := func(list []attribute) (out []*p11.Attribute) {
 		for _, a := range list {
@@ -161,30 +163,30 @@ func (o *Officer) sessionKey(s p11.SessionHandle, ref Ref, alg Algorithm) (p11.O
 	m := []*p11.Mechanism{p11.NewMechanism(spec.generate, nil)}
 	extractable := p11.NewAttribute(p11.CKA_EXTRACTABLE, true)
 	if spec.secret != 0 {
-		h, err := o.t.mod.ctx.GenerateKey(s, m, append(change(r.usage(halfSecret, alg)), extractable,
+		h, err := in.mod.ctx.GenerateKey(s, m, append(change(r.usage(halfSecret, alg, guard{})), extractable,
 			p11.NewAttribute(p11.CKA_CLASS, p11.CKO_SECRET_KEY), p11.NewAttribute(p11.CKA_VALUE_LEN, spec.secret)))
 		return h, nil, err
 	}
-	public := append(change(r.usage(halfPublic, alg)), p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY))
+	public := append(change(r.usage(halfPublic, alg, guard{})), p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY))
 	if spec.bits != 0 {
 		public = append(public, p11.NewAttribute(p11.CKA_MODULUS_BITS, spec.bits), p11.NewAttribute(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
 	} else {
 		public = append(public, p11.NewAttribute(p11.CKA_EC_PARAMS, spec.curve))
 	}
-	private := append(change(r.usage(halfPrivate, alg)), extractable, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY))
-	pub, priv, err := o.t.mod.ctx.GenerateKeyPair(s, m, public, private)
+	private := append(change(r.usage(halfPrivate, alg, guard{})), extractable, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY))
+	pub, priv, err := in.mod.ctx.GenerateKeyPair(s, m, public, private)
 	if err != nil {
 		return 0, nil, err
 	}
-	key, _, err := o.t.public(s, pub, spec.keyType)
+	key, _, err := in.public(s, pub, spec.keyType)
 	if err == nil {
-		err = o.t.mod.ctx.DestroyObject(s, pub)
+		err = in.mod.ctx.DestroyObject(s, pub)
 	}
 	return priv, key, err
 }
 
 // importWrapKey makes a session object that does the one thing.
-func (o *Officer) importWrapKey(s p11.SessionHandle, wrapKey secret.Bytes, use uint) (p11.ObjectHandle, error) {
+func (in *instance) importWrapKey(s p11.SessionHandle, wrapKey secret.Bytes, use uint) (p11.ObjectHandle, error) {
 	list := []*p11.Attribute{
 		p11.NewAttribute(p11.CKA_CLASS, p11.CKO_SECRET_KEY), p11.NewAttribute(p11.CKA_KEY_TYPE, p11.CKK_AES),
 		p11.NewAttribute(p11.CKA_VALUE, wrapKey.Reveal()),
@@ -194,63 +196,64 @@ func (o *Officer) importWrapKey(s p11.SessionHandle, wrapKey secret.Bytes, use u
 	for _, bit := range []uint{p11.CKA_WRAP, p11.CKA_UNWRAP, p11.CKA_ENCRYPT, p11.CKA_DECRYPT, p11.CKA_SIGN, p11.CKA_VERIFY, p11.CKA_DERIVE} {
 		list = append(list, p11.NewAttribute(bit, bit == use))
 	}
-	return o.t.mod.ctx.CreateObject(s, list)
+	return in.mod.ctx.CreateObject(s, list)
 }
 
 // install unwraps a key into the token under the template of its role, with its
 // public half beside it, and proves it. Whatever fails, nothing stays.
-func (o *Officer) install(s p11.SessionHandle, k KeyInfo, wrapKey secret.Bytes, wrapped []byte) (*entry, error) {
-	with, err := o.importWrapKey(s, wrapKey, p11.CKA_UNWRAP)
+func (o *Officer) install(l *lane, s p11.SessionHandle, k KeyInfo, wrapKey secret.Bytes, wrapped []byte) (*entry, error) {
+	in := l.inst
+	with, err := in.importWrapKey(s, wrapKey, p11.CKA_UNWRAP)
 	if err != nil {
 		return nil, err
 	}
 	how := restored
-	err = o.unwrap(s, k, with, wrapped, true)
+	err = o.unwrap(in, s, k, with, wrapped, true)
 	if errors.Is(err, p11.Error(p11.CKR_ATTRIBUTE_TYPE_INVALID)) {
 		how = standing // see Token.Generate: the module does not know the optional lines
-		err = o.unwrap(s, k, with, wrapped, false)
+		err = o.unwrap(in, s, k, with, wrapped, false)
 	}
-	if derr := o.t.mod.ctx.DestroyObject(s, with); err == nil {
+	if derr := in.mod.ctx.DestroyObject(s, with); err == nil {
 		err = derr
 	}
 	var e *entry
 	if err == nil {
-		e, err = o.t.prove(s, k, how)
+		e, err = in.prove(l.job, s, k, how)
 	}
 	if err == nil && !samePublic(e.info.Public, k.Public) {
 		err = fmt.Errorf("%w: %s has another public key", ErrSelfTest, k.Ref)
 	}
 	if err != nil {
-		return nil, errors.Join(err, o.t.sweep(s, identity(k.Ref, k.ID)...))
+		return nil, errors.Join(err, in.sweep(s, identity(k.Ref, k.ID)...))
 	}
 	return e, nil
 }
 
-func (o *Officer) unwrap(s p11.SessionHandle, k KeyInfo, with p11.ObjectHandle, wrapped []byte, optional bool) error {
+func (o *Officer) unwrap(in *instance, s p11.SessionHandle, k KeyInfo, with p11.ObjectHandle, wrapped []byte, optional bool) error {
 	r, spec := roles[k.Ref.Role], algorithms[k.Algorithm]
 	ident := append(identity(k.Ref, k.ID), p11.NewAttribute(p11.CKA_KEY_TYPE, spec.keyType))
 	half, class := halfPrivate, p11.CKO_PRIVATE_KEY
 	if spec.secret != 0 {
 		half, class = halfSecret, p11.CKO_SECRET_KEY
 	}
-	private := template(r.usage(half, k.Algorithm), optional, append(ident, p11.NewAttribute(p11.CKA_CLASS, class))...)
+	private := template(r.usage(half, k.Algorithm, in.guardOf(r)), optional, append(ident, p11.NewAttribute(p11.CKA_CLASS, class))...)
 	// SoftHSM takes a template line by line, and of an object being unwrapped it
 	// changes nothing more once it is not modifiable: that line comes last.
 	slices.SortStableFunc(private, func(a, b *p11.Attribute) int {
 		return cmp.Compare(btoi(a.Type == p11.CKA_MODIFIABLE), btoi(b.Type == p11.CKA_MODIFIABLE))
 	})
-	if _, err := o.t.mod.ctx.UnwrapKey(s, o.wrapping(), with, wrapped, private); err != nil {
+	if _, err := in.mod.ctx.UnwrapKey(s, o.wrapping(), with, wrapped, private); err != nil {
 		return err
 	}
 	if spec.secret != 0 {
 		return nil
 	}
-	public := template(r.usage(halfPublic, k.Algorithm), optional, append(ident, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY))...)
+	public := template(r.usage(halfPublic, k.Algorithm, guard{}), optional, append(ident, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY))...)
 	material, err := publicMaterial(k.Public)
 	if err != nil {
 		return err
 	}
-	_, err = o.t.mod.ctx.CreateObject(s, append(public, material...))
+	_, err = in.mod.ctx.CreateObject(s, append(public, material...))
 	return err
 }
 

@@ -33,14 +33,31 @@ func (c class) String() string { return classNames[c] }
 // when the heal finds that the login had been lost.
 func (c class) heals() bool { return c == classSession || c == classLogin }
 
-// Return values that miekg/pkcs11 does not name are given by number.
+// Every return value of PKCS#11 2.40 stands here, those that never come from the
+// calls we make included. Values that miekg/pkcs11 does not name are given by number.
 var classes = map[p11.Error]class{
 	p11.CKR_SESSION_HANDLE_INVALID:    classSession,
 	p11.CKR_SESSION_CLOSED:            classSession,
 	p11.CKR_OPERATION_ACTIVE:          classSession, // left by a call that failed half way
 	p11.CKR_OPERATION_NOT_INITIALIZED: classSession,
-	p11.CKR_SESSION_READ_ONLY:         classRefused,
-	p11.CKR_SESSION_COUNT:             classOther, // the token is out of sessions: load, not loss
+	p11.CKR_BUFFER_TOO_SMALL:          classSession, // the operation stays active
+	p11.CKR_FUNCTION_CANCELED:         classSession,
+	0x202:                             classSession, // CKR_OPERATION_CANCEL_FAILED, 3.0
+
+	p11.CKR_CANCEL:                         classOther,
+	p11.CKR_HOST_MEMORY:                    classOther,
+	p11.CKR_NO_EVENT:                       classOther,
+	p11.CKR_NEED_TO_CREATE_THREADS:         classOther,
+	p11.CKR_RANDOM_NO_RNG:                  classOther, // never replaced by another source
+	p11.CKR_SESSION_COUNT:                  classOther, // the token is out of sessions: load, not loss
+	p11.CKR_SESSION_EXISTS:                 classOther,
+	p11.CKR_SESSION_READ_ONLY_EXISTS:       classOther,
+	p11.CKR_SESSION_READ_WRITE_SO_EXISTS:   classOther,
+	p11.CKR_USER_ALREADY_LOGGED_IN:         classOther, // a good answer where we log in
+	p11.CKR_USER_ANOTHER_ALREADY_LOGGED_IN: classOther,
+	p11.CKR_USER_TOO_MANY_TYPES:            classOther,
+	p11.CKR_CRYPTOKI_ALREADY_INITIALIZED:   classOther,
+	0x201:                                  classOther, // CKR_TOKEN_RESOURCE_EXCEEDED, 3.0
 
 	p11.CKR_USER_NOT_LOGGED_IN:    classLogin,
 	p11.CKR_OBJECT_HANDLE_INVALID: classLogin, // logout kills every handle of a private object
@@ -55,6 +72,9 @@ var classes = map[p11.Error]class{
 	p11.CKR_GENERAL_ERROR:            classToken, // SoftHSM's answer to a call that a logout overtook
 	p11.CKR_FUNCTION_FAILED:          classToken,
 	p11.CKR_CRYPTOKI_NOT_INITIALIZED: classToken,
+	p11.CKR_CANT_LOCK:                classToken,
+	p11.CKR_MUTEX_BAD:                classToken,
+	p11.CKR_MUTEX_NOT_LOCKED:         classToken,
 
 	p11.CKR_PIN_INCORRECT:            classPIN,
 	p11.CKR_PIN_INVALID:              classPIN,
@@ -62,6 +82,8 @@ var classes = map[p11.Error]class{
 	p11.CKR_PIN_EXPIRED:              classPIN,
 	p11.CKR_PIN_LOCKED:               classPIN,
 	p11.CKR_USER_PIN_NOT_INITIALIZED: classPIN,
+	p11.CKR_NEW_PIN_MODE:             classPIN,
+	p11.CKR_NEXT_OTP:                 classPIN,
 
 	p11.CKR_ARGUMENTS_BAD:              classRefused,
 	p11.CKR_ATTRIBUTE_READ_ONLY:        classRefused,
@@ -83,10 +105,34 @@ var classes = map[p11.Error]class{
 	p11.CKR_TEMPLATE_INCONSISTENT:      classRefused,
 	p11.CKR_TOKEN_WRITE_PROTECTED:      classRefused,
 
-	p11.CKR_MECHANISM_INVALID:      classMissing,
-	p11.CKR_FUNCTION_NOT_SUPPORTED: classMissing,
-	p11.CKR_DOMAIN_PARAMS_INVALID:  classMissing,
-	0x140:                          classMissing, // CKR_CURVE_NOT_SUPPORTED
+	p11.CKR_SESSION_READ_ONLY:                classRefused,
+	p11.CKR_SESSION_PARALLEL_NOT_SUPPORTED:   classRefused,
+	p11.CKR_FUNCTION_NOT_PARALLEL:            classRefused,
+	p11.CKR_FUNCTION_REJECTED:                classRefused,
+	p11.CKR_KEY_NOT_NEEDED:                   classRefused,
+	p11.CKR_KEY_CHANGED:                      classRefused,
+	p11.CKR_KEY_NEEDED:                       classRefused,
+	p11.CKR_KEY_INDIGESTIBLE:                 classRefused,
+	p11.CKR_SIGNATURE_INVALID:                classRefused,
+	p11.CKR_SIGNATURE_LEN_RANGE:              classRefused,
+	p11.CKR_UNWRAPPING_KEY_HANDLE_INVALID:    classRefused,
+	p11.CKR_UNWRAPPING_KEY_SIZE_RANGE:        classRefused,
+	p11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT: classRefused,
+	p11.CKR_USER_TYPE_INVALID:                classRefused,
+	p11.CKR_WRAPPED_KEY_INVALID:              classRefused,
+	p11.CKR_WRAPPED_KEY_LEN_RANGE:            classRefused,
+	p11.CKR_WRAPPING_KEY_HANDLE_INVALID:      classRefused,
+	p11.CKR_WRAPPING_KEY_SIZE_RANGE:          classRefused,
+	p11.CKR_WRAPPING_KEY_TYPE_INCONSISTENT:   classRefused,
+	p11.CKR_SAVED_STATE_INVALID:              classRefused,
+	p11.CKR_INFORMATION_SENSITIVE:            classRefused,
+	p11.CKR_STATE_UNSAVEABLE:                 classRefused,
+
+	p11.CKR_MECHANISM_INVALID:         classMissing,
+	p11.CKR_FUNCTION_NOT_SUPPORTED:    classMissing,
+	p11.CKR_DOMAIN_PARAMS_INVALID:     classMissing,
+	p11.CKR_RANDOM_SEED_NOT_SUPPORTED: classMissing,
+	0x140:                             classMissing, // CKR_CURVE_NOT_SUPPORTED
 }
 
 // errEpoch stands for a call that succeeded with a handle of a login that ended
@@ -112,6 +158,9 @@ func classify(err error) class {
 
 // isReturnValue reports whether the module itself answered with an error.
 func isReturnValue(err error) bool {
+	if err == nil {
+		return false // before rv is made: it would be an allocation
+	}
 	var rv p11.Error
 	return errors.As(err, &rv)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 	"testing"
 
 	p11 "github.com/miekg/pkcs11"
@@ -48,6 +49,39 @@ func TestClassify(t *testing.T) {
 	require.NoError(t, wrap("test", nil))
 	require.ErrorIs(t, wrap("test", ErrKeyNotFound), ErrKeyNotFound)
 	require.NotErrorIs(t, wrap("test", ErrKeyNotFound), fault.ErrUnavailable)
+}
+
+// Each return value that the library can name has a class of its own choice, and
+// each class its sentinel and its metric label. A value that is new to us is
+// classOther: an outage, never a verdict.
+func TestEveryReturnValueHasAClass(t *testing.T) {
+	t.Parallel()
+	named := 0
+	for code := uint(1); code < 0x1000; code++ {
+		rv := p11.Error(code)
+		if !strings.Contains(rv.Error(), "CKR_") {
+			continue
+		}
+		named++
+		t.Run(rv.Error(), func(t *testing.T) {
+			c, ok := classes[rv]
+			require.True(t, ok, "enter it in class.go")
+			require.Equal(t, c, classify(fmt.Errorf("call: %w", rv)))
+			want := map[class]error{classPIN: ErrPIN, classRefused: ErrRefused, classMissing: ErrUnsupported}[c]
+			if want == nil {
+				want = fault.ErrUnavailable
+			}
+			err := wrap("call", rv)
+			require.ErrorIs(t, err, want)
+			require.ErrorIs(t, err, rv)
+			require.Equal(t, c.String(), outcome(err))
+			back := FailureOf(err).Err()
+			require.ErrorIs(t, back, want)
+			require.Equal(t, c, classify(back), "the class survives the way to another process")
+		})
+	}
+	require.GreaterOrEqual(t, named, 85, "the library's names are gone")
+	require.Equal(t, classOther, classify(p11.Error(0x80000001)))
 }
 
 // Every class has a label, and labels stay few: they are metric values.

@@ -37,6 +37,26 @@ type Config struct {
 	// Lanes is the number of sessions, so of calls in the module at once; 0 is
 	// twice GOMAXPROCS.
 	Lanes int
+	// Instances is how many copies of the module the process loads (see
+	// docs/hsm.md); the lanes are spread over them. 0 is 1. SoftHSM signs faster
+	// with one per CPU, because its locks are per copy; a module that keeps one
+	// connection for the process gains nothing.
+	Instances int
+	// SessionCopies: signing keys of the roles signer, ocsp and mac are made so
+	// that they may be copied into sessions, and used there. It doubles SoftHSM's
+	// rate and weakens those keys: see docs/design/0019.
+	SessionCopies bool
+	// Hang is after how long a call in the module is given up as one that will
+	// never end, and a copy of the module takes its place; 0 is 10 s. Callers
+	// leave at their own deadlines, whatever it is.
+	Hang time.Duration
+	// KeepAlive is after how long an idle lane makes a small call, so that nothing
+	// on the way to a networked HSM forgets the session; 0 is 30 s, negative never.
+	KeepAlive time.Duration
+	// Unguarded: calls are made in the caller's goroutine, which saves the
+	// hand-over; a call that hangs takes its caller along. For a process that
+	// somebody else ends in that case.
+	Unguarded bool
 
 	Now     func() time.Time      // nil = time.Now
 	Logger  *slog.Logger          // nil = silence
@@ -54,6 +74,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("hsm: %w: a PIN source is needed", ErrConfig)
 	case c.Lanes < 0 || c.Lanes > maxLanes:
 		return fmt.Errorf("hsm: %w: lanes must be 0..%d", ErrConfig, maxLanes)
+	case c.Instances < 0 || c.Instances > maxInstances:
+		return fmt.Errorf("hsm: %w: instances must be 0..%d", ErrConfig, maxInstances)
+	case c.Hang < 0:
+		return fmt.Errorf("hsm: %w: hang must not be negative", ErrConfig)
 	}
 	return nil
 }
@@ -62,7 +86,14 @@ func (c Config) withDefaults() Config {
 	if c.Lanes == 0 {
 		c.Lanes = 2 * runtime.GOMAXPROCS(0)
 	}
-	c.Lanes = max(c.Lanes, 2)
+	c.Instances = max(c.Instances, 1)
+	c.Lanes = max(c.Lanes, 2, c.Instances)
+	if c.Hang == 0 {
+		c.Hang = 10 * time.Second
+	}
+	if c.KeepAlive == 0 {
+		c.KeepAlive = 30 * time.Second
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}

@@ -14,15 +14,20 @@
 // lock the partition.
 //
 // A call waits for a lane (a logged-in session) in the order of arrival, no
-// longer than its context, and runs in the caller's goroutine. A call that is
-// inside the module can not be ended from outside: isolation from a hanging or
+// longer than its context, and its caller leaves when the context ends, whatever
+// the module does. The call itself can not be ended from outside; one that never
+// ends costs an instance, whose place a copy of the module takes. Isolation from a
 // crashing module is the job of a process around it, not of this package.
 //
 // A session that returned an error is closed, whatever the error. Lost sessions
 // and lost logins are healed once, by one login for all who fail together, and
 // the call is tried once more; only calls that may be repeated without harm are
-// (sign, MAC, seal, open, agree, random), never the creation of a key. What can
-// not be healed wraps fault.ErrUnavailable: an outage is never a verdict.
+// (sign, MAC, seal, open, agree, random), never the creation of a key. When that
+// does not help the module is initialised anew, in the background and with pauses
+// that grow, while other instances serve (ladder.go, instance.go, docs/hsm.md).
+// What can not be healed wraps fault.ErrUnavailable: an outage is never a verdict.
+//
+// Signatures, MACs and sealing make one crossing to C and no allocation.
 //
 // # Keys
 //
@@ -46,9 +51,10 @@
 //
 // # States
 //
-// A Token is open or closed. Within it: login epochs (object handles live in
-// one), and waves of sessions (see slot). Owns: the modules and slots of this
-// process; no tables. Callers: everything from layer 4 up; the package imports
+// A Token is open or closed. Within it: instances of the module, each up, down or
+// gone; login epochs (object handles live in one), and waves of sessions (see
+// slot). Owns: the modules and slots of this process, one goroutine per lane, one
+// that watches, one per repair; no tables. Callers: everything from layer 4 up; the package imports
 // fault and internal/secret. All exported types are safe for concurrent use.
 //
 // Sources: PKCS#11 v2.40 base and mechanisms, v3.0 for Ed25519; issue threads of

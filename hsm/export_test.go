@@ -1,9 +1,24 @@
 package hsm
 
-import "path/filepath"
+import (
+	"path/filepath"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/signet-hsm/signet/hsm/internal/cryptoki"
+)
 
 // Cryptoki lets the tests of this package wrap a module.
-type Cryptoki = cryptoki
+type Cryptoki = api
+
+// Job and RawMechanism are what a wrapper of the hot calls is given.
+type (
+	Job          = cryptoki.Job
+	RawMechanism = rawMechanism
+)
+
+// Bare returns the module behind a Cryptoki, call by call.
+func Bare(c Cryptoki) *p11.Ctx { return c.(*library).Ctx }
 
 // Wrap makes the next load of the module at path go through f.
 func Wrap(path string, f func(Cryptoki) Cryptoki) {
@@ -14,9 +29,16 @@ func Wrap(path string, f func(Cryptoki) Cryptoki) {
 	registry.Lock()
 	defer registry.Unlock()
 	if registry.wrap == nil {
-		registry.wrap = map[string]func(cryptoki) cryptoki{}
+		registry.wrap = map[string]func(api) api{}
 	}
 	registry.wrap[real] = f
+}
+
+// SetCopyLife changes copyLife until the returned function is called.
+func SetCopyLife(ns int64) func() {
+	old := copyLife
+	copyLife = ns
+	return func() { copyLife = old }
 }
 
 // Loaded counts the modules that are loaded.
@@ -27,4 +49,4 @@ func Loaded() int {
 }
 
 // Anchor returns the session that keeps the login.
-func (t *Token) Anchor() uint { return uint(t.engine.(*local).slot.anchor) }
+func (t *Token) Anchor() uint { return uint(t.engine.(*local).instances[0].slot.anchor) }

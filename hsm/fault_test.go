@@ -16,6 +16,7 @@ import (
 // where a test says so.
 type faulty struct {
 	hsm.Cryptoki
+	bare                                 *p11.Ctx // the same module, call by call
 	logins, opened, closed, inits, pairs atomic.Int64
 
 	// gate keeps a strike from a second handle out of running C calls: SoftHSM
@@ -29,9 +30,32 @@ type faulty struct {
 	faults
 }
 
+// through is one loaded module behind a faulty; copies of the module share it.
+type through struct {
+	hsm.Cryptoki
+	*faulty
+	bare *p11.Ctx // the same module, call by call
+}
+
+func (f through) Finalize() error {
+	if h := f.snapshot().onFinalize; h != nil {
+		h()
+	}
+	return f.Cryptoki.Finalize()
+}
+
+func (f through) Initialize(o ...p11.InitializeOption) error {
+	if h := f.snapshot().onInitialize; h != nil {
+		if err := h(); err != nil {
+			return err
+		}
+	}
+	return f.Cryptoki.Initialize(o...)
+}
+
 // faults are the hooks of a faulty; nil ones do nothing.
 type faults struct {
-	insteadOfSign func() error                                // the operation stays active
+	insteadOfSign func() error                                // after the real C_SignInit: the operation stays active
 	onSign        func(sig []byte, err error) ([]byte, error) // after the real C_Sign
 	onInit        func() error                                // before C_SignInit
 	onLogin       func() error                                // before C_Login
@@ -40,7 +64,11 @@ type faults struct {
 	onCreate      func(template []*p11.Attribute) error       // before C_GenerateKey(Pair)
 	created       func() error                                // after it
 	onRead        func(a *p11.Attribute)                      // after C_GetAttributeValue
-	onGCM         func() error                                // before C_EncryptInit and C_DecryptInit
+	onSignAt      func(module *p11.Ctx) error                 // as onInit, of which copy of the module
+	onOpenAt      func(module *p11.Ctx) error                 // as onOpen
+	onFinalize    func()                                      // before C_Finalize
+	onInitialize  func() error                                // before C_Initialize
+	onGCM         func() error                                // before sealing and opening
 }
 
 // set changes the hooks between calls.
@@ -56,7 +84,7 @@ func (f *faulty) snapshot() faults {
 	return f.faults
 }
 
-func (f *faulty) Login(s p11.SessionHandle, u uint, pin string) error {
+func (f through) Login(s p11.SessionHandle, u uint, pin string) error {
 	f.gate.RLock()
 	defer f.gate.RUnlock()
 	f.door.Lock()
@@ -70,9 +98,14 @@ func (f *faulty) Login(s p11.SessionHandle, u uint, pin string) error {
 	return f.Cryptoki.Login(s, u, pin)
 }
 
-func (f *faulty) OpenSession(slot, flags uint) (p11.SessionHandle, error) {
+func (f through) OpenSession(slot, flags uint) (p11.SessionHandle, error) {
 	if h := f.snapshot().onOpen; h != nil {
 		if err := h(); err != nil {
+			return 0, err
+		}
+	}
+	if h := f.snapshot().onOpenAt; h != nil {
+		if err := h(f.bare); err != nil {
 			return 0, err
 		}
 	}
@@ -82,40 +115,41 @@ func (f *faulty) OpenSession(slot, flags uint) (p11.SessionHandle, error) {
 	return f.Cryptoki.OpenSession(slot, flags)
 }
 
-func (f *faulty) CloseSession(s p11.SessionHandle) error {
+func (f through) CloseSession(s p11.SessionHandle) error {
 	f.gate.RLock()
 	defer f.gate.RUnlock()
 	f.closed.Add(1)
 	return f.Cryptoki.CloseSession(s)
 }
 
-func (f *faulty) SignInit(s p11.SessionHandle, m []*p11.Mechanism, o p11.ObjectHandle) error {
+func (f through) SignOnce(j *hsm.Job, s p11.SessionHandle, key p11.ObjectHandle, m hsm.RawMechanism) ([]byte, error) {
 	if h := f.snapshot().onInit; h != nil {
 		if err := h(); err != nil {
-			return err
+			return nil, err
+		}
+	}
+	if h := f.snapshot().onSignAt; h != nil {
+		if err := h(f.bare); err != nil {
+			return nil, err
 		}
 	}
 	f.inits.Add(1)
 	f.gate.RLock()
 	defer f.gate.RUnlock()
-	return f.Cryptoki.SignInit(s, m, o)
-}
-
-func (f *faulty) Sign(s p11.SessionHandle, in []byte) ([]byte, error) {
-	f.gate.RLock()
-	defer f.gate.RUnlock()
 	if h := f.snapshot().insteadOfSign; h != nil {
+		if err := f.bare.SignInit(s, []*p11.Mechanism{p11.NewMechanism(p11.CKM_ECDSA, nil)}, key); err != nil {
+			return nil, err
+		}
 		return nil, h()
 	}
-	h := f.snapshot().onSign
-	if h == nil {
-		return f.Cryptoki.Sign(s, in)
+	sig, err := f.Cryptoki.SignOnce(j, s, key, m)
+	if h := f.snapshot().onSign; h != nil {
+		return h(sig, err)
 	}
-	sig, err := f.Cryptoki.Sign(s, in)
-	return h(sig, err)
+	return sig, err
 }
 
-func (f *faulty) GenerateKeyPair(s p11.SessionHandle, m []*p11.Mechanism, pub, priv []*p11.Attribute) (p11.ObjectHandle, p11.ObjectHandle, error) {
+func (f through) GenerateKeyPair(s p11.SessionHandle, m []*p11.Mechanism, pub, priv []*p11.Attribute) (p11.ObjectHandle, p11.ObjectHandle, error) {
 	f.pairs.Add(1)
 	hooks := f.snapshot()
 	if hooks.onCreate != nil {
@@ -130,7 +164,7 @@ func (f *faulty) GenerateKeyPair(s p11.SessionHandle, m []*p11.Mechanism, pub, p
 	return a, b, err
 }
 
-func (f *faulty) GenerateKey(s p11.SessionHandle, m []*p11.Mechanism, tpl []*p11.Attribute) (p11.ObjectHandle, error) {
+func (f through) GenerateKey(s p11.SessionHandle, m []*p11.Mechanism, tpl []*p11.Attribute) (p11.ObjectHandle, error) {
 	if h := f.snapshot().onCreate; h != nil {
 		if err := h(tpl); err != nil {
 			return 0, err
@@ -139,7 +173,7 @@ func (f *faulty) GenerateKey(s p11.SessionHandle, m []*p11.Mechanism, tpl []*p11
 	return f.Cryptoki.GenerateKey(s, m, tpl)
 }
 
-func (f *faulty) GetAttributeValue(s p11.SessionHandle, o p11.ObjectHandle, a []*p11.Attribute) ([]*p11.Attribute, error) {
+func (f through) GetAttributeValue(s p11.SessionHandle, o p11.ObjectHandle, a []*p11.Attribute) ([]*p11.Attribute, error) {
 	f.gate.RLock()
 	got, err := f.Cryptoki.GetAttributeValue(s, o, a)
 	f.gate.RUnlock()
@@ -151,45 +185,45 @@ func (f *faulty) GetAttributeValue(s p11.SessionHandle, o p11.ObjectHandle, a []
 	return got, err
 }
 
-func (f *faulty) GetSessionInfo(s p11.SessionHandle) (p11.SessionInfo, error) {
+func (f through) GetSessionInfo(s p11.SessionHandle) (p11.SessionInfo, error) {
 	f.gate.RLock()
 	defer f.gate.RUnlock()
 	return f.Cryptoki.GetSessionInfo(s)
 }
 
-func (f *faulty) FindObjectsInit(s p11.SessionHandle, a []*p11.Attribute) error {
+func (f through) FindObjectsInit(s p11.SessionHandle, a []*p11.Attribute) error {
 	f.gate.RLock()
 	defer f.gate.RUnlock()
 	return f.Cryptoki.FindObjectsInit(s, a)
 }
 
-func (f *faulty) FindObjects(s p11.SessionHandle, n int) ([]p11.ObjectHandle, bool, error) {
+func (f through) FindObjects(s p11.SessionHandle, n int) ([]p11.ObjectHandle, bool, error) {
 	f.gate.RLock()
 	defer f.gate.RUnlock()
 	return f.Cryptoki.FindObjects(s, n)
 }
 
-func (f *faulty) FindObjectsFinal(s p11.SessionHandle) error {
+func (f through) FindObjectsFinal(s p11.SessionHandle) error {
 	f.gate.RLock()
 	defer f.gate.RUnlock()
 	return f.Cryptoki.FindObjectsFinal(s)
 }
 
-func (f *faulty) EncryptInit(s p11.SessionHandle, m []*p11.Mechanism, o p11.ObjectHandle) error {
+func (f through) SealOnce(j *hsm.Job, s p11.SessionHandle, key p11.ObjectHandle) (nonce, sealed []byte, err error) {
 	if h := f.snapshot().onGCM; h != nil {
-		return h()
+		return nil, nil, h()
 	}
-	return f.Cryptoki.EncryptInit(s, m, o)
+	return f.Cryptoki.SealOnce(j, s, key)
 }
 
-func (f *faulty) DecryptInit(s p11.SessionHandle, m []*p11.Mechanism, o p11.ObjectHandle) error {
+func (f through) OpenOnce(j *hsm.Job, s p11.SessionHandle, key p11.ObjectHandle, nonce []byte) ([]byte, error) {
 	if h := f.snapshot().onGCM; h != nil {
-		return h()
+		return nil, h()
 	}
-	return f.Cryptoki.DecryptInit(s, m, o)
+	return f.Cryptoki.OpenOnce(j, s, key, nonce)
 }
 
-func (f *faulty) GenerateRandom(s p11.SessionHandle, n int) ([]byte, error) {
+func (f through) GenerateRandom(s p11.SessionHandle, n int) ([]byte, error) {
 	if h := f.snapshot().onRandom; h != nil {
 		h(n)
 	}
@@ -203,8 +237,7 @@ func wrapped(t *testing.T) (*softhsm.Token, *faulty) {
 	t.Helper()
 	st, f := softhsmtest.Create(t), &faulty{}
 	hsm.Wrap(st.Module, func(real hsm.Cryptoki) hsm.Cryptoki {
-		f.Cryptoki = real
-		return f
+		return through{real, f, hsm.Bare(real)}
 	})
 	return st, f
 }

@@ -16,14 +16,17 @@ import (
 type entry struct {
 	info  KeyInfo
 	print [sha256.Size]byte // of the public key, as in Key
-	bad   error             // ErrAmbiguous, ErrTemplate or ErrKeyNotFound (half a pair): not usable
+	// copyable: session copies may be made of it, see copyOf.
+	copyable atomic.Bool
+	bad      error // ErrAmbiguous, ErrTemplate or ErrKeyNotFound (half a pair): not usable
 
-	at     atomic.Pointer[located]
-	finder sync.Mutex // one caller looks the handles up, the others wait for it
+	at     [maxInstances]atomic.Pointer[located] // by the instance's place
+	finder sync.Mutex                            // one caller looks the handles up, the others wait for it
 }
 
-// located is where a key is within one login.
+// located is where a key is within one login of one instance.
 type located struct {
+	slot            *slot
 	epoch           uint64
 	private, public p11.ObjectHandle // public is 0 for secret keys
 }
@@ -47,7 +50,7 @@ func (x *index) put(e *entry) *entry {
 	x.Lock()
 	defer x.Unlock()
 	if old := x.keys[e.info.Ref]; old != nil && old.same(e) {
-		old.at.Store(e.at.Load())
+		old.take(e)
 		return old
 	}
 	x.keys[e.info.Ref] = e
@@ -57,11 +60,22 @@ func (x *index) put(e *entry) *entry {
 // forget drops e, unless another key took its place. Its holders must look again:
 // the numbers of its handles may go to another key.
 func (x *index) forget(e *entry) {
-	e.at.Store(nil)
+	for i := range e.at {
+		e.at[i].Store(nil)
+	}
 	x.Lock()
 	defer x.Unlock()
 	if x.keys[e.info.Ref] == e {
 		delete(x.keys, e.info.Ref)
+	}
+}
+
+// take takes over where the same key was found.
+func (e *entry) take(o *entry) {
+	for i := range o.at {
+		if at := o.at[i].Load(); at != nil {
+			e.at[i].Store(at)
+		}
 	}
 }
 
@@ -70,18 +84,20 @@ func (e *entry) same(o *entry) bool {
 		e.info.Algorithm == o.info.Algorithm && samePublic(e.info.Public, o.info.Public)
 }
 
-// locate returns the key's handles in this login, looking them up when the login
-// is a new one. What is found must be the key that was indexed.
-func (t *local) locate(s p11.SessionHandle, e *entry, epoch uint64) (located, error) {
-	if at := e.at.Load(); at != nil && at.epoch == epoch {
+// locate returns the key's handles in this login of the lane's instance, looking
+// them up when the login is a new one. What is found must be the key that was
+// indexed.
+func (t *local) locate(l *lane, e *entry, epoch uint64) (located, error) {
+	in := l.inst
+	if at := e.at[in.place].Load(); at != nil && at.epoch == epoch && at.slot == in.slot {
 		return *at, nil
 	}
 	e.finder.Lock()
 	defer e.finder.Unlock()
-	if at := e.at.Load(); at != nil && at.epoch == epoch {
+	if at := e.at[in.place].Load(); at != nil && at.epoch == epoch && at.slot == in.slot {
 		return *at, nil
 	}
-	fresh, err := t.search(s, e.info.Ref, epoch)
+	fresh, err := in.search(l.session, e.info.Ref, epoch)
 	if err != nil {
 		return located{}, err
 	}
@@ -91,8 +107,9 @@ func (t *local) locate(s p11.SessionHandle, e *entry, epoch uint64) (located, er
 	if !e.same(fresh) {
 		return located{}, errOtherKey
 	}
-	e.at.Store(fresh.at.Load())
-	return *fresh.at.Load(), nil
+	at := fresh.at[in.place].Load()
+	e.at[in.place].Store(at)
+	return *at, nil
 }
 
 // entry returns the indexed key that k names, or fetches it.
@@ -119,22 +136,22 @@ func (t *local) fetch(ctx context.Context, ref Ref) (*entry, error) {
 	if err := ref.Validate(); err != nil {
 		return nil, err
 	}
-	var found *entry
-	err := t.do(ctx, call{op: OpFind, run: func(s p11.SessionHandle, _ located) (err error) {
-		if found, err = t.search(s, ref, t.slot.epoch.Load()); err == nil && found.bad == nil {
-			found.bad, err = t.idTaken(s, found)
+	_, found, err := t.do(ctx, &call{op: OpFind, run: func(l *lane) (any, error) {
+		e, err := l.inst.search(l.session, ref, l.inst.slot.epoch.Load())
+		if err == nil && e.bad == nil {
+			e.bad, err = l.inst.idTaken(l.session, e)
 		}
-		return err
-	}})
+		return e, err
+	}}, nil)
 	if err != nil {
 		return nil, err
 	}
-	return t.index.put(found), nil
+	return t.index.put(found.(*entry)), nil
 }
 
 // idTaken returns ErrAmbiguous when another object has the key's id.
-func (t *local) idTaken(s p11.SessionHandle, e *entry) (bad, err error) {
-	objects, err := t.objects(s, []*p11.Attribute{p11.NewAttribute(p11.CKA_ID, e.info.ID[:])})
+func (in *instance) idTaken(s p11.SessionHandle, e *entry) (bad, err error) {
+	objects, err := in.objects(s, []*p11.Attribute{p11.NewAttribute(p11.CKA_ID, e.info.ID[:])})
 	if err != nil {
 		return nil, err
 	}
@@ -147,12 +164,12 @@ func (t *local) idTaken(s p11.SessionHandle, e *entry) (bad, err error) {
 }
 
 // search looks for one reference by label.
-func (t *local) search(s p11.SessionHandle, r Ref, epoch uint64) (*entry, error) {
-	objects, err := t.objects(s, []*p11.Attribute{p11.NewAttribute(p11.CKA_LABEL, r.String())})
+func (in *instance) search(s p11.SessionHandle, r Ref, epoch uint64) (*entry, error) {
+	objects, err := in.objects(s, []*p11.Attribute{p11.NewAttribute(p11.CKA_LABEL, r.String())})
 	if err != nil {
 		return nil, err
 	}
-	e := pair(r, objects, epoch)
+	e := in.pair(r, objects, epoch)
 	if e == nil {
 		return nil, fmt.Errorf("%w: %s", ErrKeyNotFound, r)
 	}
@@ -161,9 +178,9 @@ func (t *local) search(s p11.SessionHandle, r Ref, epoch uint64) (*entry, error)
 
 // enumerate reads all our keys. Objects with labels that are not ours are
 // nobody's business here.
-func (t *local) enumerate(s p11.SessionHandle) (map[Ref]*entry, error) {
-	epoch := t.slot.epoch.Load()
-	objects, err := t.objects(s, nil)
+func (in *instance) enumerate(s p11.SessionHandle) (map[Ref]*entry, error) {
+	epoch := in.slot.epoch.Load()
+	objects, err := in.objects(s, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +191,7 @@ func (t *local) enumerate(s p11.SessionHandle) (map[Ref]*entry, error) {
 	keys := make(map[Ref]*entry, len(byRef))
 	owner := map[[16]byte]*entry{}
 	for r, group := range byRef {
-		e := pair(r, group, epoch)
+		e := in.pair(r, group, epoch)
 		if e == nil {
 			continue
 		}
@@ -190,7 +207,7 @@ func (t *local) enumerate(s p11.SessionHandle) (map[Ref]*entry, error) {
 			}
 		}
 		if e.bad != nil {
-			t.log.Warn("hsm: key is not usable", slog.String("label", r.String()), slog.Any("cause", e.bad))
+			in.t.log.Warn("hsm: key is not usable", slog.String("label", r.String()), slog.Any("cause", e.bad))
 		}
 	}
 	return keys, nil
@@ -198,7 +215,7 @@ func (t *local) enumerate(s p11.SessionHandle) (map[Ref]*entry, error) {
 
 // pair makes one key of the objects that carry its label; nil when there are
 // none, bad when they do not make exactly one key that fits its role.
-func pair(r Ref, objects []object, epoch uint64) *entry {
+func (in *instance) pair(r Ref, objects []object, epoch uint64) *entry {
 	if len(objects) == 0 {
 		return nil
 	}
@@ -220,7 +237,7 @@ func pair(r Ref, objects []object, epoch uint64) *entry {
 		return e
 	}
 	key := private[0]
-	at := located{epoch: epoch, private: key.handle}
+	at := located{slot: in.slot, epoch: epoch, private: key.handle}
 	e.info.ID, e.info.Algorithm = key.id, key.algorithm
 	switch {
 	case key.bad != nil:
@@ -243,7 +260,8 @@ func pair(r Ref, objects []object, epoch uint64) *entry {
 	if e.bad == nil && !roles[r.Role].allows(e.info.Algorithm) {
 		e.bad = fmt.Errorf("%w: %s: role does not allow %s", ErrTemplate, r, e.info.Algorithm)
 	}
-	e.at.Store(&at)
+	e.copyable.Store(key.copyable)
+	e.at[in.place].Store(&at)
 	return e
 }
 
@@ -253,7 +271,7 @@ func (x *index) replace(found map[Ref]*entry) {
 	defer x.Unlock()
 	for r, e := range found {
 		if old := x.keys[r]; old != nil && old.same(e) {
-			old.at.Store(e.at.Load())
+			old.take(e)
 			found[r] = old
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-
-	p11 "github.com/miekg/pkcs11"
 )
 
 // TokenInfo says which token this is, as the module tells it.
@@ -21,18 +19,21 @@ type TokenInfo struct {
 
 // Info implements Engine.
 func (t *local) Info(ctx context.Context) (TokenInfo, error) {
-	out := TokenInfo{Module: t.config.Module}
-	err := t.do(ctx, call{op: OpInfo, run: func(p11.SessionHandle, located) error {
-		i, err := t.mod.ctx.GetTokenInfo(t.slot.id)
+	_, out, err := t.do(ctx, &call{op: OpInfo, run: func(l *lane) (any, error) {
+		i, err := l.inst.mod.ctx.GetTokenInfo(l.inst.slot.id)
 		if err != nil {
-			return err
+			return nil, err
 		}
+		out := TokenInfo{Module: t.config.Module}
 		// Fields are padded with blanks to their fixed length.
 		out.Label, out.Serial = strings.TrimRight(i.Label, " \x00"), strings.TrimRight(i.SerialNumber, " \x00")
 		out.Manufacturer, out.Model = strings.TrimRight(i.ManufacturerID, " \x00"), strings.TrimRight(i.Model, " \x00")
 		out.Hardware = fmt.Sprintf("%d.%d", i.HardwareVersion.Major, i.HardwareVersion.Minor)
 		out.Firmware = fmt.Sprintf("%d.%d", i.FirmwareVersion.Major, i.FirmwareVersion.Minor)
-		return nil
-	}})
-	return out, err
+		return out, nil
+	}}, nil)
+	if err != nil {
+		return TokenInfo{}, err
+	}
+	return out.(TokenInfo), nil
 }

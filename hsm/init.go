@@ -30,7 +30,7 @@ func InitToken(ctx context.Context, c InitConfig) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	m, err := openModule(c.Module, c.Env)
+	m, err := openModule(c.Module, c.Module, c.Env)
 	if err != nil {
 		return err
 	}

@@ -2,11 +2,16 @@ package hsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
-	p11 "github.com/miekg/pkcs11"
+	"github.com/signet-hsm/signet/fault"
 )
 
 // local is the Engine whose module is in this process.
@@ -15,108 +20,172 @@ type local struct {
 	log     *slog.Logger
 	metrics *laneMetrics
 
-	mod        *module
-	slot       *slot
-	mechanisms map[uint]bool
-	index      index
-	lanes      chan *lane
+	label, serial, maker string // of the token
+	mechanisms           map[uint]bool
+	creating             chan struct{}         // see write
+	loggingIn            chan struct{}         // holds one value
+	refused              atomic.Pointer[error] // the PIN was, by any instance
+	index                index
+	lanes                chan *lane
+	roster               roster
+	breaker              breaker
+	started              time.Time
+
+	mu        sync.Mutex
+	instances []*instance
+	closed    bool // no new work begins
 
 	closing  chan struct{}
+	life     context.Context // ends with closing
+	die      context.CancelFunc
+	work     sync.WaitGroup // repairs and the watch
 	close    sync.Once
 	closeErr error
 }
 
 var _ Engine = (*local)(nil)
 
-// OpenEngine loads the module (or joins it), finds the token, logs in once and
-// opens the lanes one after the other. It starts no goroutine. A refused PIN is
-// ErrPIN and was tried exactly once.
+// OpenEngine loads the module (or joins it) and its copies, finds the token, logs
+// in once in each and opens the lanes one after the other. A refused PIN is ErrPIN
+// and was tried exactly once.
 func OpenEngine(ctx context.Context, c Config) (_ Engine, err error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	c = c.withDefaults()
-	t := &local{config: c, log: c.Logger, lanes: make(chan *lane, c.Lanes), closing: make(chan struct{})}
-	if t.mod, err = openModule(c.Module, c.Env); err != nil {
-		return nil, err
-	}
+	t := &local{config: c, log: c.Logger, lanes: make(chan *lane, c.Lanes), closing: make(chan struct{}), loggingIn: make(chan struct{}, 1), started: time.Now()}
+	t.life, t.die = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
-			t.shut()
+			_ = t.Close()
 		}
 	}()
-	id, info, err := t.mod.findToken(c.TokenLabel, c.TokenSerial)
-	if err != nil {
-		return nil, err
-	}
-	if t.metrics, err = newLaneMetrics(c.Metrics, info.Label); err != nil {
-		return nil, fmt.Errorf("hsm: %w: register metrics: %w", ErrConfig, err)
-	}
-	if t.mechanisms, err = t.mod.mechanisms(id); err != nil {
-		return nil, err
-	}
-	t.slot = t.mod.slotOf(id)
-	if err := t.login(ctx, 0); err != nil {
-		return nil, err
-	}
-	for range c.Lanes {
-		l := &lane{}
-		t.lanes <- l
-		if err := t.connect(l); err != nil {
-			return nil, wrap("open a session", err)
+	for place := range c.Instances {
+		if err := t.begin(ctx, place); err != nil {
+			return nil, err
 		}
 	}
-	t.log.LogAttrs(ctx, slog.LevelInfo, "hsm: token open", slog.String("token", info.Label),
-		slog.String("serial", info.SerialNumber), slog.String("model", info.Model), slog.Int("lanes", c.Lanes))
+	t.log.LogAttrs(ctx, slog.LevelInfo, "hsm: token open", slog.String("token", t.label), slog.String("serial", t.serial),
+		slog.Int("instances", c.Instances), slog.Int("lanes", c.Lanes))
+	t.work.Go(t.watch)
 	return t, nil
 }
 
+// begin opens one instance with its share of the lanes.
+func (t *local) begin(ctx context.Context, place int) error {
+	in, err := t.openInstance(ctx, place, place > 0)
+	if err != nil {
+		return err
+	}
+	t.instances = append(t.instances, in)
+	if place == 0 {
+		if err := t.describe(in); err != nil {
+			return err
+		}
+	}
+	if err := t.login(ctx, in, 0); err != nil {
+		return err
+	}
+	n := t.config.Lanes / t.config.Instances
+	if place < t.config.Lanes%t.config.Instances {
+		n++
+	}
+	return t.fill(in, n)
+}
+
+// describe sets what is the same for all instances.
+func (t *local) describe(in *instance) (err error) {
+	if t.metrics, err = newLaneMetrics(t.config.Metrics, t.label); err != nil {
+		return fmt.Errorf("hsm: %w: register metrics: %w", ErrConfig, err)
+	}
+	t.breaker.init(t.config.Instances, t.metrics.open)
+	t.creating = creatingAt(t.serial)
+	t.mechanisms, err = in.mod.mechanisms(in.slot.id)
+	return err
+}
+
+// creatingAt returns the lock of all who make keys on one token.
+func creatingAt(serial string) chan struct{} {
+	registry.Lock()
+	defer registry.Unlock()
+	if registry.creating[serial] == nil {
+		registry.creating[serial] = make(chan struct{}, 1)
+	}
+	return registry.creating[serial]
+}
+
+func (t *local) softHSM() bool { return strings.HasPrefix(t.maker, "SoftHSM") }
+
+// Close ends waits with ErrClosed and waits for the calls that are in the module,
+// for those that nobody waits for no longer than they are given anyway.
 func (t *local) Close() error {
 	t.close.Do(func() {
+		t.mu.Lock()
+		t.closed = true
+		t.mu.Unlock()
 		close(t.closing)
-		for range cap(t.lanes) {
-			t.drop(<-t.lanes)
+		t.die()
+		t.work.Wait()
+		stuck := t.collect()
+		for _, in := range t.instances {
+			t.closeErr = errors.Join(t.closeErr, in.shut())
 		}
-		t.closeErr = t.shut()
+		if stuck > 0 {
+			t.closeErr = errors.Join(t.closeErr, fmt.Errorf("hsm: %w: %d calls in the module never ended", fault.ErrUnavailable, stuck))
+		}
+		if t.metrics != nil {
+			t.metrics.unregister()
+		}
 	})
 	return t.closeErr
 }
 
-// shut gives back whatever Open has taken so far.
-func (t *local) shut() error {
-	for {
+// collect ends all lanes and returns how many it could not get.
+func (t *local) collect() (stuck int) {
+	for _, in := range t.instances {
+		in.mu.Lock()
+		parked := in.parked
+		in.parked = nil
+		in.mu.Unlock()
+		for _, l := range parked {
+			t.end(l)
+		}
+	}
+	// Without a guard the calls have callers, who are waited for.
+	patience := t.config.Hang
+	if t.config.Unguarded {
+		patience = 1 << 62
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for t.roster.count() > 0 {
 		select {
 		case l := <-t.lanes:
-			t.drop(l)
-			continue
-		default:
+			t.end(l)
+		case <-timer.C:
+			for _, l := range t.roster.all() {
+				l.inst.mod.leaked.Store(true)
+				stuck++
+			}
+			return stuck
 		}
-		break
 	}
-	if t.metrics != nil {
-		t.metrics.unregister()
-	}
-	if t.slot != nil {
-		t.slot.release()
-	}
-	return t.mod.release()
+	return 0
 }
 
 // Keys implements Engine. Entries that are held stay what they were.
-func (t *local) Keys(ctx context.Context) (list []Found, err error) {
-	err = t.do(ctx, call{op: OpKeys, run: func(s p11.SessionHandle, _ located) error {
-		found, err := t.enumerate(s)
-		if err != nil {
-			return err
-		}
-		t.index.replace(found)
-		list = make([]Found, 0, len(found))
-		for _, e := range found {
-			list = append(list, Found{e.info, e.bad})
-		}
-		return nil
-	}})
-	return list, err
+func (t *local) Keys(ctx context.Context) ([]Found, error) {
+	_, found, err := t.do(ctx, &call{op: OpKeys, run: func(l *lane) (any, error) { return l.inst.enumerate(l.session) }}, nil)
+	if err != nil {
+		return nil, err
+	}
+	keys := found.(map[Ref]*entry)
+	t.index.replace(keys)
+	list := make([]Found, 0, len(keys))
+	for _, e := range keys {
+		list = append(list, Found{e.info, e.bad})
+	}
+	return list, nil
 }
 
 // Find implements Engine. A good entry of the index is not looked up again.
@@ -136,25 +205,110 @@ func (t *local) Find(ctx context.Context, ref Ref) (KeyInfo, error) {
 
 // Random implements Engine.
 func (t *local) Random(ctx context.Context, p []byte) error {
-	return t.do(ctx, call{op: OpRandom, run: func(s p11.SessionHandle, _ located) error {
-		b, err := t.mod.ctx.GenerateRandom(s, len(p))
-		if err != nil {
-			return err
+	n := len(p)
+	_, b, err := t.do(ctx, &call{op: OpRandom, run: func(l *lane) (any, error) {
+		b, err := l.inst.mod.ctx.GenerateRandom(l.session, n)
+		if err == nil && len(b) != n {
+			err = fmt.Errorf("%w: %d random bytes for %d", ErrRefused, len(b), n)
 		}
-		if copy(p, b) != len(p) {
-			return fmt.Errorf("the module gave %d random bytes for %d", len(b), len(p))
-		}
-		return nil
-	}})
+		return b, err
+	}}, nil)
+	if err == nil {
+		copy(p, b.([]byte))
+	}
+	return err
 }
 
 // Check implements Engine.
 func (t *local) Check(ctx context.Context) error {
-	return t.do(ctx, call{op: OpCheck, run: func(s p11.SessionHandle, _ located) error {
-		if err := t.loggedIn(s); err != nil {
-			return err
+	_, _, err := t.do(ctx, &call{op: OpCheck, run: check}, nil)
+	return err
+}
+
+func check(l *lane) (any, error) {
+	if err := l.inst.loggedIn(l.session); err != nil {
+		return nil, err
+	}
+	_, err := l.inst.mod.ctx.GenerateRandom(l.session, 16)
+	return nil, err
+}
+
+// watch looks after what no caller does: calls that never end, and lanes that
+// were idle for long.
+func (t *local) watch() {
+	every := t.config.Hang / 4
+	if t.config.KeepAlive > 0 {
+		every = min(every, t.config.KeepAlive/2)
+	}
+	for t.pause(every) {
+		if !t.config.Unguarded {
+			for _, l := range t.roster.all() {
+				if since := l.since.Load(); since != 0 && t.clock()-since > int64(t.config.Hang) {
+					l.inst.down(errInside)
+				}
+			}
 		}
-		_, err := t.mod.ctx.GenerateRandom(s, 16)
-		return err
-	}})
+		if t.config.KeepAlive > 0 {
+			t.keepAlive()
+		}
+	}
+}
+
+// keepAlive makes a small call on each lane that was idle for long, with all the
+// healing of a call. It takes free lanes only, one at a time.
+func (t *local) keepAlive() {
+	for range len(t.lanes) {
+		ctx, cancel := context.WithTimeout(t.life, t.config.Hang)
+		select {
+		case l := <-t.lanes:
+			t.metrics.inUse.Inc()
+			mine := true
+			if l.inst.isUp() && t.clock()-l.used > int64(t.config.KeepAlive) {
+				mine, _ = t.run(ctx, l, &call{op: OpCheck, run: check})
+			}
+			if mine {
+				t.release(l)
+			}
+		default:
+		}
+		cancel()
+		runtime.Gosched()
+	}
+}
+
+// roster lists all lanes that exist.
+type roster struct {
+	mu    sync.Mutex
+	lanes map[*lane]struct{}
+}
+
+func (r *roster) add(l *lane) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lanes == nil {
+		r.lanes = map[*lane]struct{}{}
+	}
+	r.lanes[l] = struct{}{}
+}
+
+func (r *roster) remove(l *lane) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.lanes, l)
+}
+
+func (r *roster) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.lanes)
+}
+
+func (r *roster) all() []*lane {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]*lane, 0, len(r.lanes))
+	for l := range r.lanes {
+		list = append(list, l)
+	}
+	return list
 }

@@ -61,6 +61,13 @@ type laneMetrics struct {
 	sessions prometheus.Gauge
 	logins   *prometheus.CounterVec // by outcome
 	heals    *prometheus.CounterVec // by class
+
+	left      prometheus.Counter     // calls whose caller left first
+	abandoned prometheus.Gauge       // of those, how many are still in the module
+	down      prometheus.Gauge       // instances out of service
+	open      prometheus.Gauge       // 1 while the breaker is open
+	repairs   *prometheus.CounterVec // by outcome
+	replaced  prometheus.Counter
 }
 
 func newLaneMetrics(reg prometheus.Registerer, token string) (*laneMetrics, error) {
@@ -78,8 +85,19 @@ func newLaneMetrics(reg prometheus.Registerer, token string) (*laneMetrics, erro
 		heals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "signet_hsm_heals_total", Help: "Operations retried after a heal, by error class.",
 		}, []string{"class"}),
+		left: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "signet_hsm_calls_left_total", Help: "Calls whose caller left at its deadline while the module was at work.",
+		}),
+		abandoned: prometheus.NewGauge(prometheus.GaugeOpts{Name: "signet_hsm_calls_abandoned", Help: "Calls in the module that nobody waits for any more."}),
+		down:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "signet_hsm_instances_down", Help: "Instances of the module out of service."}),
+		open:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "signet_hsm_breaker_open", Help: "1 while no instance is in service and callers are refused at once."}),
+		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "signet_hsm_repairs_total", Help: "Attempts to initialise the module anew.",
+		}, []string{"outcome"}),
+		replaced: prometheus.NewCounter(prometheus.CounterOpts{Name: "signet_hsm_instances_replaced_total", Help: "Instances given up because a call in them never ended."}),
 	}
-	return m, m.register(reg, token, m.wait, m.inUse, m.waiting, m.sessions, m.logins, m.heals)
+	return m, m.register(reg, token, m.wait, m.inUse, m.waiting, m.sessions, m.logins, m.heals,
+		m.left, m.abandoned, m.down, m.open, m.repairs, m.replaced)
 }
 
 // registered are collectors that one token has at a registry.

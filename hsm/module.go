@@ -7,25 +7,28 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	p11 "github.com/miekg/pkcs11"
 
 	"github.com/signet-hsm/signet/fault"
+	"github.com/signet-hsm/signet/hsm/internal/cryptoki"
 )
 
 // registry is the one owner of PKCS#11 modules in this process. C_Initialize and
 // C_Finalize act on the whole process, so they can belong to nobody else; a
 // module is initialised by its first user and finalised by its last.
 var registry = struct {
-	sync.Mutex // also guards the environment during C_Initialize
-	modules    map[string]*module
-	wrap       map[string]func(cryptoki) cryptoki // faults, by path; tests only
-	witness    map[string]func(Call)              // see Witness
-}{modules: map[string]*module{}, witness: map[string]func(Call){}}
+	sync.Mutex
+	modules  map[string]*module
+	wrap     map[string]func(api) api // faults, by path; tests only
+	witness  map[string]func(Call)    // see Witness
+	creating map[string]chan struct{} // by serial of the token; holds one value while a key is made
+}{modules: map[string]*module{}, witness: map[string]func(Call){}, creating: map[string]chan struct{}{}}
 
-// cryptoki is what we call of a module: *pkcs11.Ctx, or a test's wrapper around
-// one that lies or fails.
-type cryptoki interface {
+// api is what we call of a module: a library, or a test's wrapper around one
+// that lies or fails.
+type api interface {
 	Initialize(...p11.InitializeOption) error
 	Finalize() error
 	Destroy()
@@ -50,28 +53,81 @@ type cryptoki interface {
 	DestroyObject(p11.SessionHandle, p11.ObjectHandle) error
 	WrapKey(s p11.SessionHandle, m []*p11.Mechanism, wrapping, key p11.ObjectHandle) ([]byte, error)
 	UnwrapKey(s p11.SessionHandle, m []*p11.Mechanism, unwrapping p11.ObjectHandle, wrapped []byte, a []*p11.Attribute) (p11.ObjectHandle, error)
-	SignInit(p11.SessionHandle, []*p11.Mechanism, p11.ObjectHandle) error
-	Sign(p11.SessionHandle, []byte) ([]byte, error)
-	EncryptInit(p11.SessionHandle, []*p11.Mechanism, p11.ObjectHandle) error
-	Encrypt(p11.SessionHandle, []byte) ([]byte, error)
-	DecryptInit(p11.SessionHandle, []*p11.Mechanism, p11.ObjectHandle) error
-	Decrypt(p11.SessionHandle, []byte) ([]byte, error)
 	DeriveKey(p11.SessionHandle, []*p11.Mechanism, p11.ObjectHandle, []*p11.Attribute) (p11.ObjectHandle, error)
 	GenerateRandom(p11.SessionHandle, int) ([]byte, error)
+
+	// The calls of the hot path, whole: init and operation in one.
+	SignOnce(j *cryptoki.Job, s p11.SessionHandle, key p11.ObjectHandle, m rawMechanism) ([]byte, error)
+	SealOnce(*cryptoki.Job, p11.SessionHandle, p11.ObjectHandle) (nonce, sealed []byte, err error)
+	OpenOnce(j *cryptoki.Job, s p11.SessionHandle, key p11.ObjectHandle, nonce []byte) ([]byte, error)
+	CopyObject(p11.SessionHandle, p11.ObjectHandle, []*p11.Attribute) (p11.ObjectHandle, error)
+}
+
+// library is one loaded PKCS#11 library: miekg/pkcs11 for what is rare, our own
+// crossing for what is hot, over the same functions.
+type library struct {
+	*p11.Ctx
+	hot *cryptoki.Module
+}
+
+func load(path string) (*library, error) {
+	ctx := p11.New(path)
+	if ctx == nil {
+		return nil, fmt.Errorf("hsm: %w: %s is not a PKCS#11 module that loads here", ErrConfig, path)
+	}
+	hot, err := cryptoki.Open(path)
+	if err != nil {
+		ctx.Destroy()
+		return nil, fmt.Errorf("hsm: %w: %w", ErrConfig, err)
+	}
+	return &library{ctx, hot}, nil
+}
+
+func (l *library) Destroy() {
+	l.hot.Close()
+	l.Ctx.Destroy()
+}
+
+// rawMechanism is what C_SignInit is told; hash and mgf are 0 except for PSS.
+type rawMechanism struct {
+	typ             uint
+	hash, mgf, salt uint
+}
+
+func (l *library) SignOnce(j *cryptoki.Job, s p11.SessionHandle, key p11.ObjectHandle, m rawMechanism) ([]byte, error) {
+	if m.hash != 0 {
+		return l.hot.SignPSS(j, s, key, m.hash, m.mgf, m.salt)
+	}
+	return l.hot.Sign(j, s, key, m.typ)
+}
+
+func (l *library) SealOnce(j *cryptoki.Job, s p11.SessionHandle, key p11.ObjectHandle) (nonce, sealed []byte, err error) {
+	return l.hot.Seal(j, s, key)
+}
+
+func (l *library) OpenOnce(j *cryptoki.Job, s p11.SessionHandle, key p11.ObjectHandle, nonce []byte) ([]byte, error) {
+	return l.hot.Open(j, s, key, nonce)
 }
 
 // module is one loaded and initialised library.
 type module struct {
 	path string
 	env  map[string]string
-	ctx  cryptoki
+	ctx  api
+
+	// gate is held for reading by everybody who is in the module, and for writing
+	// by who initialises it anew.
+	gate sync.RWMutex
+	// leaked: a call never came back, so the library stays as it is for ever.
+	leaked atomic.Bool
 
 	users int            // guarded by registry
 	slots map[uint]*slot // guarded by registry
 }
 
 // openModule loads and initialises the library at path, or joins those who did.
-func openModule(path string, env map[string]string) (*module, error) {
+// faults is the path whose wrapper a test gave; path, but for copies of a module.
+func openModule(path, faults string, env map[string]string) (*module, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, fmt.Errorf("hsm: module: %w: %w", ErrConfig, err)
@@ -85,31 +141,45 @@ func openModule(path string, env map[string]string) (*module, error) {
 		m.users++
 		return m, nil
 	}
-	loaded := p11.New(real)
-	if loaded == nil {
-		return nil, fmt.Errorf("hsm: %w: %s is not a PKCS#11 module that loads here", ErrConfig, real)
+	lib, err := load(real)
+	if err != nil {
+		return nil, err
 	}
-	ctx := cryptoki(loaded)
-	if wrap := registry.wrap[real]; wrap != nil {
-		ctx = wrap(ctx)
+	m := &module{path: real, env: maps.Clone(env), ctx: lib, users: 1, slots: map[uint]*slot{}}
+	if faults, err = filepath.EvalSymlinks(faults); err == nil && registry.wrap[faults] != nil {
+		m.ctx = registry.wrap[faults](lib)
 	}
 	if f := registry.witness[real]; f != nil {
-		ctx = witnessed{ctx, f}
+		m.ctx = witnessed{m.ctx, f}
 	}
-	restore, err := setenv(env)
-	defer restore()
-	if err == nil {
-		err = ctx.Initialize()
-	}
-	if err != nil {
+	if err := m.initialize(); err != nil {
 		// ALREADY_INITIALIZED too: somebody outside the registry owns the
 		// module, and would finalise it under our feet.
-		ctx.Destroy()
-		return nil, fmt.Errorf("hsm: initialise %s: %w: %w", real, fault.ErrUnavailable, err)
+		m.ctx.Destroy()
+		return nil, err
 	}
-	m := &module{path: real, env: maps.Clone(env), ctx: ctx, users: 1, slots: map[uint]*slot{}}
 	registry.modules[real] = m
 	return m, nil
+}
+
+// environment is held while the process's environment is a module's own.
+var environment sync.Mutex
+
+// initialize calls C_Initialize in the module's environment.
+func (m *module) initialize() error {
+	if len(m.env) > 0 {
+		environment.Lock()
+		defer environment.Unlock()
+	}
+	restore, err := setenv(m.env)
+	defer restore()
+	if err == nil {
+		err = m.ctx.Initialize()
+	}
+	if err != nil {
+		return fmt.Errorf("hsm: initialise %s: %w: %w", m.path, fault.ErrUnavailable, err)
+	}
+	return nil
 }
 
 // release gives up one use; the last one finalises and unloads the library.
@@ -120,9 +190,12 @@ func (m *module) release() error {
 		return nil
 	}
 	delete(registry.modules, m.path)
+	if m.leaked.Load() {
+		return nil // a call is inside: nothing may be taken away under it
+	}
 	err := m.ctx.Finalize()
 	m.ctx.Destroy()
-	if err != nil {
+	if err != nil && !errors.Is(err, p11.Error(p11.CKR_CRYPTOKI_NOT_INITIALIZED)) {
 		return fmt.Errorf("hsm: finalise %s: %w: %w", m.path, fault.ErrUnavailable, err)
 	}
 	return nil

@@ -16,18 +16,21 @@ type object struct {
 	id        [16]byte
 	algorithm Algorithm        // "" for private keys: their public half tells
 	public    crypto.PublicKey // public keys only
+	copyable  bool             // a session copy may be tried
 	bad       error            // why it can not be used
 }
 
 // findBatch is how many handles one C_FindObjects call asks for.
 const findBatch = 1000
 
-// find returns the handles that match. On an error the session is left in a
+// find returns the handles of the token objects that match (not of session copies,
+// which have the label of their original). On an error the session is left in a
 // search; the caller drops it. A search without a login finds public objects only
 // and says nothing about it, so a result counts only in a session that is still
 // logged in afterwards: an outage must not look like a missing key.
-func (t *local) find(s p11.SessionHandle, template []*p11.Attribute) ([]p11.ObjectHandle, error) {
-	c := t.mod.ctx
+func (in *instance) find(s p11.SessionHandle, template []*p11.Attribute) ([]p11.ObjectHandle, error) {
+	c := in.mod.ctx
+	template = append([]*p11.Attribute{p11.NewAttribute(p11.CKA_TOKEN, true)}, template...)
 	if err := c.FindObjectsInit(s, template); err != nil {
 		return nil, err
 	}
@@ -42,20 +45,20 @@ func (t *local) find(s p11.SessionHandle, template []*p11.Attribute) ([]p11.Obje
 			if err := c.FindObjectsFinal(s); err != nil {
 				return nil, err
 			}
-			return all, t.loggedIn(s)
+			return all, in.loggedIn(s)
 		}
 	}
 }
 
 // objects returns our keys among the objects that match the template.
-func (t *local) objects(s p11.SessionHandle, template []*p11.Attribute) ([]object, error) {
-	handles, err := t.find(s, template)
+func (in *instance) objects(s p11.SessionHandle, template []*p11.Attribute) ([]object, error) {
+	handles, err := in.find(s, template)
 	if err != nil {
 		return nil, err
 	}
 	found := make([]object, 0, len(handles))
 	for _, h := range handles {
-		o, err := t.read(s, h)
+		o, err := in.read(s, h)
 		if err != nil {
 			return nil, err
 		}
@@ -71,12 +74,12 @@ func (t *local) objects(s p11.SessionHandle, template []*p11.Attribute) ([]objec
 // one without class or type, which a process that is killed while SoftHSM writes a
 // file leaves behind: one such file must not keep every node from starting. After
 // these errors only is a session used on: reading starts no operation.
-func (t *local) read(s p11.SessionHandle, h p11.ObjectHandle) (*object, error) {
-	head, err := t.attributes(s, h, p11.CKA_CLASS, p11.CKA_LABEL)
+func (in *instance) read(s p11.SessionHandle, h p11.ObjectHandle) (*object, error) {
+	head, err := in.attributes(s, h, p11.CKA_CLASS, p11.CKA_LABEL)
 	if err != nil {
 		switch err {
 		case p11.Error(p11.CKR_OBJECT_HANDLE_INVALID), p11.Error(p11.CKR_ATTRIBUTE_TYPE_INVALID), p11.Error(p11.CKR_ATTRIBUTE_VALUE_INVALID):
-			return nil, t.loggedIn(s)
+			return nil, in.loggedIn(s)
 		}
 		return nil, err
 	}
@@ -86,7 +89,7 @@ func (t *local) read(s p11.SessionHandle, h p11.ObjectHandle) (*object, error) {
 		return nil, nil
 	}
 	o := &object{handle: h, class: class, ref: ref}
-	body, err := t.attributes(s, h, p11.CKA_ID, p11.CKA_KEY_TYPE)
+	body, err := in.attributes(s, h, p11.CKA_ID, p11.CKA_KEY_TYPE)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +101,7 @@ func (t *local) read(s p11.SessionHandle, h p11.ObjectHandle) (*object, error) {
 	kind, _ := ulong(body[1])
 	switch class {
 	case p11.CKO_PUBLIC_KEY:
-		if o.public, o.algorithm, err = t.public(s, h, kind); err != nil {
+		if o.public, o.algorithm, err = in.public(s, h, kind); err != nil {
 			if isReturnValue(err) {
 				return nil, err
 			}
@@ -108,15 +111,27 @@ func (t *local) read(s p11.SessionHandle, h p11.ObjectHandle) (*object, error) {
 	case p11.CKO_SECRET_KEY:
 		o.algorithm = secretAlgorithm(kind)
 	}
-	if o.bad, err = t.compare(s, o, standing); err != nil {
+	if o.bad, err = in.compare(s, o, standing); err != nil {
 		return nil, err
 	}
-	return o, nil
+	if class != p11.CKO_PUBLIC_KEY && o.bad == nil && in.t.config.SessionCopies && roles[ref.Role].copies {
+		o.copyable, err = in.copyable(s, h)
+	}
+	return o, err
+}
+
+// copyable reads CKA_COPYABLE, which is true by default and unknown to some modules.
+func (in *instance) copyable(s p11.SessionHandle, h p11.ObjectHandle) (bool, error) {
+	v, err := in.attributes(s, h, p11.CKA_COPYABLE)
+	if err == p11.Error(p11.CKR_ATTRIBUTE_TYPE_INVALID) {
+		return true, nil // starts no operation, as in read
+	}
+	return err == nil && len(v[0]) == 1 && v[0][0] == 1, err
 }
 
 // loggedIn returns USER_NOT_LOGGED_IN when the login is gone.
-func (t *local) loggedIn(s p11.SessionHandle) error {
-	info, err := t.mod.ctx.GetSessionInfo(s)
+func (in *instance) loggedIn(s p11.SessionHandle) error {
+	info, err := in.mod.ctx.GetSessionInfo(s)
 	if err != nil {
 		return err
 	}
@@ -127,12 +142,12 @@ func (t *local) loggedIn(s p11.SessionHandle) error {
 }
 
 // attributes reads values in the order asked.
-func (t *local) attributes(s p11.SessionHandle, h p11.ObjectHandle, types ...uint) ([][]byte, error) {
+func (in *instance) attributes(s p11.SessionHandle, h p11.ObjectHandle, types ...uint) ([][]byte, error) {
 	ask := make([]*p11.Attribute, len(types))
 	for i, typ := range types {
 		ask[i] = p11.NewAttribute(typ, nil)
 	}
-	got, err := t.mod.ctx.GetAttributeValue(s, h, ask)
+	got, err := in.mod.ctx.GetAttributeValue(s, h, ask)
 	if err != nil {
 		return nil, err
 	}

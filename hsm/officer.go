@@ -76,17 +76,17 @@ func (o *Officer) Attributes(ctx context.Context, ref Ref) ([]Object, error) {
 // Inventory reads every object of the token, of ours and of others.
 func (o *Officer) Inventory(ctx context.Context) ([]Object, error) { return o.read(ctx) }
 
-func (o *Officer) read(ctx context.Context, match ...*p11.Attribute) (list []Object, err error) {
-	err = o.t.do(ctx, call{op: OpKeys, run: func(s p11.SessionHandle, _ located) error {
-		handles, err := o.t.find(s, match)
+func (o *Officer) read(ctx context.Context, match ...*p11.Attribute) ([]Object, error) {
+	_, v, err := o.t.do(ctx, &call{op: OpKeys, run: func(l *lane) (any, error) {
+		handles, err := l.inst.find(l.session, match)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		list = make([]Object, 0, len(handles))
+		list := make([]Object, 0, len(handles))
 		for _, h := range handles {
-			one, err := o.object(s, h)
+			one, err := l.inst.object(l.session, h)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			if one.Class == "private" || one.Class == "secret" {
 				list = append([]Object{one}, list...)
@@ -94,17 +94,20 @@ func (o *Officer) read(ctx context.Context, match ...*p11.Attribute) (list []Obj
 				list = append(list, one)
 			}
 		}
-		return nil
-	}})
-	return list, err
+		return list, nil
+	}}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return v.([]Object), nil
 }
 
-func (o *Officer) object(s p11.SessionHandle, h p11.ObjectHandle) (Object, error) {
+func (in *instance) object(s p11.SessionHandle, h p11.ObjectHandle) (Object, error) {
 	out := Object{Attributes: map[string]string{}}
 	// One attribute at a time: modules differ in which they know, and one that is
 	// unknown spoils the answer for the others.
 	one := func(typ uint) ([]byte, error) {
-		v, err := o.t.attributes(s, h, typ)
+		v, err := in.attributes(s, h, typ)
 		if err == p11.Error(p11.CKR_ATTRIBUTE_TYPE_INVALID) || err == p11.Error(p11.CKR_ATTRIBUTE_SENSITIVE) {
 			return nil, nil
 		}
@@ -144,7 +147,7 @@ func (o *Officer) object(s p11.SessionHandle, h p11.ObjectHandle) (Object, error
 			out.Attributes[a.name] = hex.EncodeToString(v)
 		}
 	}
-	if found, err := o.t.read(s, h); err != nil {
+	if found, err := in.read(s, h); err != nil {
 		return out, err
 	} else if found != nil && found.bad != nil {
 		out.Fault = found.bad.Error()
@@ -160,12 +163,13 @@ type Condition struct {
 }
 
 // Condition reads it. A locked or nearly locked PIN is a reason not to begin.
-func (o *Officer) Condition(ctx context.Context) (c Condition, err error) {
-	err = o.t.do(ctx, call{op: OpInfo, run: func(p11.SessionHandle, located) error {
-		i, err := o.t.mod.ctx.GetTokenInfo(o.t.slot.id)
+func (o *Officer) Condition(ctx context.Context) (Condition, error) {
+	_, v, err := o.t.do(ctx, &call{op: OpInfo, run: func(l *lane) (any, error) {
+		i, err := l.inst.mod.ctx.GetTokenInfo(l.inst.slot.id)
 		if err != nil {
-			return err
+			return nil, err
 		}
+		var c Condition
 		state := func(locked, final, low, change uint) string {
 			for _, f := range []struct {
 				flag uint
@@ -183,17 +187,21 @@ func (o *Officer) Condition(ctx context.Context) (c Condition, err error) {
 		if free := i.FreePrivateMemory; free != ^uint(0) {
 			c.Free = fmt.Sprint(free)
 		}
-		return nil
-	}})
-	return c, err
+		return c, nil
+	}}, nil)
+	if err != nil {
+		return Condition{}, err
+	}
+	return v.(Condition), nil
 }
 
 // ChangePIN replaces the user's PIN by one that is known only to the caller yet. A
 // wrong old PIN is ErrPIN and was tried once.
 func (o *Officer) ChangePIN(ctx context.Context, old, fresh secret.Bytes) error {
-	return o.t.write(ctx, "change the PIN", func(s p11.SessionHandle) error {
-		return pinResult(o.t.mod.ctx.SetPIN(s, text(old), text(fresh)))
+	_, err := o.t.write(ctx, "change the PIN", func(l *lane, s p11.SessionHandle) (any, error) {
+		return nil, pinResult(l.inst.mod.ctx.SetPIN(s, text(old), text(fresh)))
 	})
+	return err
 }
 
 // pinResult names a refused PIN.
@@ -220,7 +228,7 @@ func ResetPIN(ctx context.Context, c ResetConfig) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	m, err := openModule(c.Module, c.Env)
+	m, err := openModule(c.Module, c.Module, c.Env)
 	if err != nil {
 		return err
 	}

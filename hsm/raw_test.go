@@ -39,7 +39,7 @@ func (r raw) session(t *testing.T) p11.SessionHandle {
 	return s
 }
 
-// count returns how many objects have the label; "" counts all.
+// count returns how many token objects have the label; "" counts all.
 func (r raw) count(t *testing.T, s p11.SessionHandle, label string) int {
 	t.Helper()
 	return len(r.all(t, s, label))
@@ -47,7 +47,7 @@ func (r raw) count(t *testing.T, s p11.SessionHandle, label string) int {
 
 func (r raw) all(t *testing.T, s p11.SessionHandle, label string) []p11.ObjectHandle {
 	t.Helper()
-	var tpl []*p11.Attribute
+	tpl := []*p11.Attribute{p11.NewAttribute(p11.CKA_TOKEN, true)} // not the session copies
 	if label != "" {
 		tpl = append(tpl, p11.NewAttribute(p11.CKA_LABEL, label))
 	}

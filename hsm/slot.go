@@ -2,8 +2,12 @@ package hsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -14,9 +18,10 @@ import (
 // not sessions, so all Tokens at one slot share it: one anchor session that stays
 // open (closing the last session would log out), one login, one epoch.
 type slot struct {
-	mod   *module
-	id    uint
-	users int // guarded by registry
+	mod           *module
+	id            uint // written under the module's gate only
+	label, serial string
+	users         int // guarded by registry
 
 	// epoch counts logins, twice each: it is odd while C_Login runs. Object
 	// handles, and verdicts such as "no such key", live within one even epoch; a
@@ -31,17 +36,15 @@ type slot struct {
 	lock    chan struct{} // holds one value; a mutex whose wait ends with a ctx
 	anchor  p11.SessionHandle
 	refused error // the PIN was refused: nobody tries again
-
-	creating chan struct{} // holds one value; key creation is serial, see generate.go
 }
 
 // slotOf joins or makes the slot's state.
-func (m *module) slotOf(id uint) *slot {
+func (m *module) slotOf(id uint, label, serial string) *slot {
 	registry.Lock()
 	defer registry.Unlock()
 	s := m.slots[id]
 	if s == nil {
-		s = &slot{mod: m, id: id, lock: make(chan struct{}, 1), creating: make(chan struct{}, 1)}
+		s = &slot{mod: m, id: id, label: label, serial: serial, lock: make(chan struct{}, 1)}
 		m.slots[id] = s
 	}
 	s.users++
@@ -55,11 +58,51 @@ func (s *slot) release() {
 	if s.users--; s.users > 0 {
 		return
 	}
-	delete(s.mod.slots, s.id)
-	if s.anchor != 0 {
+	maps.DeleteFunc(s.mod.slots, func(_ uint, other *slot) bool { return other == s })
+	if s.anchor != 0 && !s.mod.leaked.Load() {
 		_ = s.mod.ctx.CloseSession(s.anchor)
 		s.anchor = 0
 	}
+}
+
+// errInside: somebody is in the module and does not come out.
+var errInside = fmt.Errorf("%w: a call in the module does not end", fault.ErrUnavailable)
+
+// again initialises the module anew for all who use it: C_Finalize, C_Initialize,
+// and the tokens found again, for the slots may have new numbers and a token may be
+// another one. Every session, handle and login is gone afterwards. It waits so long
+// for those who are in the module, then fails with errInside.
+func (m *module) again(patience time.Duration) error {
+	for end := time.Now().Add(patience); !m.gate.TryLock(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return errInside
+		}
+	}
+	defer m.gate.Unlock()
+	_ = m.ctx.Finalize() // what is broken may refuse even that
+	slots := m.allSlots()
+	for _, s := range slots {
+		s.anchor = 0
+		s.wave.Add(1)
+		s.epoch.Add(2)
+	}
+	if err := m.initialize(); err != nil && !errors.Is(err, p11.Error(p11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
+		return err
+	}
+	for _, s := range slots {
+		id, _, err := m.findToken(s.label, s.serial)
+		if err != nil {
+			return err
+		}
+		s.id = id
+	}
+	return nil
+}
+
+func (m *module) allSlots() []*slot {
+	registry.Lock()
+	defer registry.Unlock()
+	return slices.Collect(maps.Values(m.slots))
 }
 
 // loginResult says what ensure had to do.

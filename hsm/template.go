@@ -16,26 +16,29 @@ type role struct {
 	algorithms   []Algorithm
 	sign, derive bool
 	encrypt      bool // and decrypt
+	// copies: with Config.SessionCopies the key may be copied into a session, and
+	// on SoftHSM, which copies no other, it is MODIFIABLE.
+	copies bool
 }
 
-// No key is COPYABLE. A copy may be given other usage bits than its original
-// (seen: SoftHSM lets a copy of a modifiable key WRAP), and SoftHSM refuses even
-// a plain session copy of an unmodifiable key. So the session-object twins that
-// would double the rate of SoftHSM signatures can not be had without giving up
-// MODIFIABLE=false, and are not worth that.
+// No key is COPYABLE or MODIFIABLE, unless Config.SessionCopies says so for the
+// roles that may. SoftHSM copies only keys that are both, and whoever holds the
+// PIN may then give the copy, or the key itself, DECRYPT, UNWRAP, DERIVE and WRAP
+// (never EXTRACTABLE). For the keys of the other roles that would matter: a KEK
+// that may WRAP reads keys out. docs/design/0019 has the measurements.
 
 var roles = map[Role]role{
 	RoleRoot:   {algorithms: []Algorithm{P256, P384, RSA3072, Ed25519}, sign: true},
 	RoleIssuer: {algorithms: []Algorithm{P256, P384, RSA3072, Ed25519}, sign: true},
-	RoleSigner: {algorithms: []Algorithm{P256, P384, RSA2048, RSA3072, Ed25519}, sign: true},
+	RoleSigner: {algorithms: []Algorithm{P256, P384, RSA2048, RSA3072, Ed25519}, sign: true, copies: true},
 	// PowerAuth wants both from one key: the device encrypts to the key whose
 	// signatures it trusts (powerauth-crypto, "KEY_SERVER_MASTER").
 	RoleMaster: {algorithms: []Algorithm{P256}, sign: true, derive: true},
 	RoleKEK:    {algorithms: []Algorithm{AES256}, encrypt: true},
-	RoleMAC:    {algorithms: []Algorithm{HMACSHA256}, sign: true},
+	RoleMAC:    {algorithms: []Algorithm{HMACSHA256}, sign: true, copies: true},
 	RoleAudit:  {algorithms: []Algorithm{P256}, sign: true},
-	RoleOCSP:   {algorithms: []Algorithm{P256}, sign: true},
-	RoleCRL:    {algorithms: []Algorithm{P256}, sign: true},
+	RoleOCSP:   {algorithms: []Algorithm{P256}, sign: true, copies: true},
+	RoleCRL:    {algorithms: []Algorithm{P256}, sign: true, copies: true},
 }
 
 func (r role) allows(a Algorithm) bool { return slices.Contains(r.algorithms, a) }
@@ -62,9 +65,18 @@ const (
 	halfSecret
 )
 
+// guard says what may be done to a key that is there; the zero guard nothing.
+type guard struct{ modifiable, copyable bool }
+
+// guardOf returns how keys of a role are made on this token.
+func (in *instance) guardOf(r role) guard {
+	ok := in.t.config.SessionCopies && r.copies
+	return guard{modifiable: ok && in.t.softHSM(), copyable: ok}
+}
+
 // usage returns every usage bit and guard of one half, without its identity
 // (label, id, key material).
-func (r role) usage(h half, a Algorithm) []attribute {
+func (r role) usage(h half, a Algorithm, g guard) []attribute {
 	no := func(types ...uint) (list []attribute) {
 		for _, t := range types {
 			list = append(list, attribute{typ: t, want: false})
@@ -91,8 +103,8 @@ func (r role) usage(h half, a Algorithm) []attribute {
 		attribute{typ: p11.CKA_PRIVATE, want: true},
 		attribute{typ: p11.CKA_SENSITIVE, want: true},
 		attribute{typ: p11.CKA_EXTRACTABLE, want: false},
-		attribute{typ: p11.CKA_MODIFIABLE, want: false},
-		attribute{typ: p11.CKA_COPYABLE, want: false, optional: true},
+		attribute{typ: p11.CKA_MODIFIABLE, want: g.modifiable},
+		attribute{typ: p11.CKA_COPYABLE, want: g.copyable, optional: true},
 		attribute{typ: p11.CKA_ALLOWED_MECHANISMS, want: ulongs(r.mechanisms(a)), optional: true},
 		attribute{typ: p11.CKA_LOCAL, want: true, born: true},
 		attribute{typ: p11.CKA_ALWAYS_SENSITIVE, want: true, born: true},
@@ -127,11 +139,12 @@ const (
 	newborn                        // a key just made: also how it came to be
 	newbornWhole                   // and the optional lines, which the module took
 	restored                       // from a backup: the optional lines, but not how it came to be
+	twin                           // a session copy: as standing, but no token object
 )
 
 // compare reads back what the role demands. The first result tells how the
 // object differs, the second that it could not be read.
-func (t *local) compare(s p11.SessionHandle, o *object, how strictness) (mismatch, err error) {
+func (in *instance) compare(s p11.SessionHandle, o *object, how strictness) (mismatch, err error) {
 	h := halfPrivate
 	switch o.class {
 	case p11.CKO_PUBLIC_KEY:
@@ -139,14 +152,24 @@ func (t *local) compare(s p11.SessionHandle, o *object, how strictness) (mismatc
 	case p11.CKO_SECRET_KEY:
 		h = halfSecret
 	}
-	list := slices.DeleteFunc(roles[o.ref.Role].usage(h, o.algorithm), func(a attribute) bool {
-		return a.optional && how != newbornWhole && how != restored || a.born && (how == standing || how == restored)
+	r := roles[o.ref.Role]
+	g := in.guardOf(r)
+	list := slices.DeleteFunc(r.usage(h, o.algorithm, g), func(a attribute) bool {
+		old := how == standing || how == twin
+		switch a.typ {
+		case p11.CKA_MODIFIABLE:
+			// Keys made before copies were allowed stay good.
+			return old && g.copyable && h != halfPublic
+		case p11.CKA_TOKEN:
+			return how == twin
+		}
+		return a.optional && how != newbornWhole && how != restored || a.born && (old || how == restored)
 	})
 	types := make([]uint, len(list))
 	for i, a := range list {
 		types[i] = a.typ
 	}
-	got, err := t.attributes(s, o.handle, types...)
+	got, err := in.attributes(s, o.handle, types...)
 	if err != nil {
 		return nil, err
 	}

@@ -5,104 +5,32 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"slices"
 
 	p11 "github.com/miekg/pkcs11"
+
+	"github.com/signet-hsm/signet/hsm/internal/cryptoki"
 )
 
 // Sign implements Engine.
 func (t *local) Sign(ctx context.Context, k Key, m Mechanism, dst, in []byte) ([]byte, error) {
-	mech, in, err := m.raw(in)
+	raw, prefix, err := m.raw(in)
 	if err != nil {
 		return nil, err
 	}
-	if !t.mechanisms[mech[0].Mechanism] {
-		return nil, fmt.Errorf("hsm: %w: the token has no mechanism 0x%x", ErrUnsupported, mech[0].Mechanism)
+	if !t.mechanisms[raw.typ] {
+		return nil, fmt.Errorf("hsm: %w: the token has no mechanism 0x%x", ErrUnsupported, raw.typ)
 	}
-	return t.use(ctx, OpSign, k, dst, func(s p11.SessionHandle, key p11.ObjectHandle) ([]byte, error) {
-		return t.sign(s, mech, key, in)
-	})
+	return t.use(ctx, k, dst, call{op: OpSign, mechanism: raw, prefix: prefix, in: in})
 }
 
 // MAC implements Engine.
 func (t *local) MAC(ctx context.Context, k Key, dst, msg []byte) ([]byte, error) {
-	return t.use(ctx, OpMAC, k, dst, func(s p11.SessionHandle, key p11.ObjectHandle) ([]byte, error) {
-		mac, err := t.sign(s, hmacMechanism, key, msg)
-		if err == nil && len(mac) != macLen {
-			return nil, fmt.Errorf("%w: HMAC of %d bytes", ErrRefused, len(mac))
-		}
-		return mac, err
-	})
-}
-
-// use runs f with one key on a lane and appends what it returns to dst.
-func (t *local) use(ctx context.Context, op Op, k Key, dst []byte, f func(p11.SessionHandle, p11.ObjectHandle) ([]byte, error)) ([]byte, error) {
-	e, err := t.entry(ctx, k)
-	if err != nil {
-		return nil, err
-	}
-	var out []byte
-	err = t.do(ctx, call{op: op, key: e, run: func(s p11.SessionHandle, at located) (err error) {
-		out, err = f(s, at.private)
-		return err
-	}})
-	if err != nil {
-		return nil, err
-	}
-	return append(dst, out...), nil
-}
-
-// Mechanisms without parameters are shared: nothing writes to them.
-var (
-	ecdsaMechanism = []*p11.Mechanism{p11.NewMechanism(p11.CKM_ECDSA, nil)}
-	eddsaMechanism = []*p11.Mechanism{p11.NewMechanism(ckmEDDSA, nil)}
-	pkcs1Mechanism = []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS, nil)}
-	hmacMechanism  = []*p11.Mechanism{p11.NewMechanism(p11.CKM_SHA256_HMAC, nil)}
-)
-
-// raw returns what C_SignInit and C_Sign are given.
-func (m Mechanism) raw(in []byte) ([]*p11.Mechanism, []byte, error) {
-	if m.Scheme == SchemeEdDSA {
-		return eddsaMechanism, in, nil
-	}
-	if err := checkDigest(m.Hash, in); err != nil {
-		return nil, nil, err
-	}
-	switch m.Scheme {
-	case SchemeECDSA:
-		return ecdsaMechanism, in, nil
-	case SchemePKCS1v15:
-		return pkcs1Mechanism, slices.Concat(digestInfo[m.Hash], in), nil
-	case SchemePSS:
-		if m.Salt >= 0 && m.Salt <= 512 { // the module knows the key's limit
-			return []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS_PSS, m.pss())}, in, nil
-		}
-	}
-	return nil, nil, fmt.Errorf("hsm: %w: %+v", ErrUnsupported, m)
-}
-
-func (m Mechanism) pss() []byte {
-	switch m.Hash {
-	case crypto.SHA384:
-		return p11.NewPSSParams(p11.CKM_SHA384, p11.CKG_MGF1_SHA384, uint(m.Salt))
-	case crypto.SHA512:
-		return p11.NewPSSParams(p11.CKM_SHA512, p11.CKG_MGF1_SHA512, uint(m.Salt))
-	}
-	return p11.NewPSSParams(p11.CKM_SHA256, p11.CKG_MGF1_SHA256, uint(m.Salt))
-}
-
-func (t *local) sign(s p11.SessionHandle, m []*p11.Mechanism, key p11.ObjectHandle, in []byte) ([]byte, error) {
-	if err := t.mod.ctx.SignInit(s, m, key); err != nil {
-		return nil, err
-	}
-	return t.mod.ctx.Sign(s, in)
+	return t.use(ctx, k, dst, call{op: OpMAC, mechanism: hmacMechanism, in: msg})
 }
 
 // Seal implements Engine.
 func (t *local) Seal(ctx context.Context, k Key, dst, plaintext, aad []byte) ([]byte, error) {
-	return t.use(ctx, OpSeal, k, dst, func(s p11.SessionHandle, key p11.ObjectHandle) ([]byte, error) {
-		return t.seal(s, key, plaintext, aad)
-	})
+	return t.use(ctx, k, dst, call{op: OpSeal, in: plaintext, aad: aad})
 }
 
 // Unseal implements Engine.
@@ -110,9 +38,7 @@ func (t *local) Unseal(ctx context.Context, k Key, dst, sealed, aad []byte) ([]b
 	if len(sealed) < nonceLen+tagLen {
 		return nil, fmt.Errorf("hsm: %w: sealed value of %d bytes", ErrTag, len(sealed))
 	}
-	out, err := t.use(ctx, OpUnseal, k, dst, func(s p11.SessionHandle, key p11.ObjectHandle) ([]byte, error) {
-		return t.open(s, key, sealed, aad)
-	})
+	out, err := t.use(ctx, k, dst, call{op: OpUnseal, nonce: sealed[:nonceLen], in: sealed[nonceLen:], aad: aad})
 	if err == nil {
 		return out, nil
 	}
@@ -121,59 +47,18 @@ func (t *local) Unseal(ctx context.Context, k Key, dst, sealed, aad []byte) ([]b
 	}
 	// Modules answer a wrong tag with whatever they like, SoftHSM with
 	// GENERAL_ERROR. So ask the key itself: seal and open a fixed text.
-	_, perr := t.use(ctx, OpUnseal, k, nil, func(s p11.SessionHandle, key p11.ObjectHandle) ([]byte, error) {
-		return nil, t.probeSeal(s, key)
-	})
+	const text, about = "signet probe", "signet probe aad"
+	blob, perr := t.use(ctx, k, nil, call{op: OpSeal, in: []byte(text), aad: []byte(about)})
+	if perr == nil {
+		blob, perr = t.use(ctx, k, nil, call{op: OpUnseal, nonce: blob[:nonceLen], in: blob[nonceLen:], aad: []byte(about)})
+	}
+	if perr == nil && string(blob) != text {
+		perr = fmt.Errorf("hsm: %w: GCM does not open what it sealed", ErrSelfTest)
+	}
 	if perr != nil {
 		return nil, errors.Join(err, perr)
 	}
 	return nil, fmt.Errorf("hsm: gcm-open: %w: %w", ErrTag, cause(err))
-}
-
-func (t *local) probeSeal(s p11.SessionHandle, key p11.ObjectHandle) error {
-	const text, aad = "signet probe", "signet probe aad"
-	blob, err := t.seal(s, key, []byte(text), []byte(aad))
-	if err != nil {
-		return err
-	}
-	plain, err := t.open(s, key, blob, []byte(aad))
-	if err != nil {
-		return err
-	}
-	if string(plain) != text {
-		return fmt.Errorf("%w: GCM does not open what it sealed", ErrSelfTest)
-	}
-	return nil
-}
-
-func (t *local) seal(s p11.SessionHandle, key p11.ObjectHandle, plaintext, aad []byte) ([]byte, error) {
-	nonce, err := t.mod.ctx.GenerateRandom(s, nonceLen)
-	if err != nil {
-		return nil, err
-	}
-	params := p11.NewGCMParams(nonce, aad, tagLen*8)
-	defer params.Free()
-	if err := t.mod.ctx.EncryptInit(s, []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_GCM, params)}, key); err != nil {
-		return nil, err
-	}
-	sealed, err := t.mod.ctx.Encrypt(s, plaintext)
-	if err != nil {
-		return nil, err
-	}
-	// A FIPS module takes its own nonce and writes it back.
-	if nonce = params.IV(); len(nonce) != nonceLen || len(sealed) != len(plaintext)+tagLen {
-		return nil, fmt.Errorf("%w: nonce of %d, sealed value of %d bytes", ErrRefused, len(nonce), len(sealed))
-	}
-	return append(nonce, sealed...), nil
-}
-
-func (t *local) open(s p11.SessionHandle, key p11.ObjectHandle, blob, aad []byte) ([]byte, error) {
-	params := p11.NewGCMParams(blob[:nonceLen], aad, tagLen*8)
-	defer params.Free()
-	if err := t.mod.ctx.DecryptInit(s, []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_GCM, params)}, key); err != nil {
-		return nil, err
-	}
-	return t.mod.ctx.Decrypt(s, blob[nonceLen:])
 }
 
 // cause digs the module's answer out, leaving fault sentinels behind.
@@ -183,6 +68,76 @@ func cause(err error) error {
 		return rv
 	}
 	return err
+}
+
+// Agree implements Engine.
+func (t *local) Agree(ctx context.Context, k Key, dst, point []byte) ([]byte, error) {
+	if !t.mechanisms[p11.CKM_ECDH1_DERIVE] {
+		return nil, fmt.Errorf("hsm: %w: the token has no ECDH", ErrUnsupported)
+	}
+	e, err := t.entry(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	point = append([]byte(nil), point...)
+	_, z, err := t.do(ctx, &call{op: OpAgree, key: e, run: func(l *lane) (any, error) {
+		at, err := t.locate(l, e, l.inst.slot.epoch.Load())
+		if err != nil {
+			return nil, err
+		}
+		return l.inst.derive(l.session, at.private, point)
+	}}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return append(dst, z.([]byte)...), nil
+}
+
+// use makes one call with a key.
+func (t *local) use(ctx context.Context, k Key, dst []byte, c call) (out []byte, err error) {
+	if c.key, err = t.entry(ctx, k); err != nil {
+		return nil, err
+	}
+	out, _, err = t.do(ctx, &c, dst)
+	return out, err
+}
+
+var hmacMechanism = rawMechanism{typ: p11.CKM_SHA256_HMAC}
+
+// raw returns what C_SignInit is given, and what stands before the digest.
+func (m Mechanism) raw(in []byte) (raw rawMechanism, prefix []byte, err error) {
+	if m.Scheme == SchemeEdDSA {
+		return rawMechanism{typ: ckmEDDSA}, nil, nil
+	}
+	if err := checkDigest(m.Hash, in); err != nil {
+		return raw, nil, err
+	}
+	switch m.Scheme {
+	case SchemeECDSA:
+		return rawMechanism{typ: p11.CKM_ECDSA}, nil, nil
+	case SchemePKCS1v15:
+		return rawMechanism{typ: p11.CKM_RSA_PKCS}, digestInfo[m.Hash], nil
+	case SchemePSS:
+		if m.Salt >= 0 && m.Salt <= 512 { // the module knows the key's limit
+			raw = rawMechanism{typ: p11.CKM_RSA_PKCS_PSS, salt: uint(m.Salt)}
+			switch m.Hash {
+			case crypto.SHA384:
+				raw.hash, raw.mgf = p11.CKM_SHA384, p11.CKG_MGF1_SHA384
+			case crypto.SHA512:
+				raw.hash, raw.mgf = p11.CKM_SHA512, p11.CKG_MGF1_SHA512
+			default:
+				raw.hash, raw.mgf = p11.CKM_SHA256, p11.CKG_MGF1_SHA256
+			}
+			return raw, nil, nil
+		}
+	}
+	return raw, nil, fmt.Errorf("hsm: %w: %+v", ErrUnsupported, m)
+}
+
+// sign is for keys that are not in service yet: in the caller's session.
+func (in *instance) sign(j *cryptoki.Job, s p11.SessionHandle, m uint, key p11.ObjectHandle, parts ...[]byte) ([]byte, error) {
+	j.Put(parts...)
+	return in.mod.ctx.SignOnce(j, s, key, rawMechanism{typ: m})
 }
 
 // zTemplate is the object that holds Z until it is read: a session object that
@@ -206,24 +161,14 @@ func zTemplate() []*p11.Attribute {
 	}
 }
 
-// Agree implements Engine.
-func (t *local) Agree(ctx context.Context, k Key, dst, point []byte) ([]byte, error) {
-	if !t.mechanisms[p11.CKM_ECDH1_DERIVE] {
-		return nil, fmt.Errorf("hsm: %w: the token has no ECDH", ErrUnsupported)
-	}
-	return t.use(ctx, OpAgree, k, dst, func(s p11.SessionHandle, key p11.ObjectHandle) ([]byte, error) {
-		return t.derive(s, key, point)
-	})
-}
-
-func (t *local) derive(s p11.SessionHandle, key p11.ObjectHandle, point []byte) ([]byte, error) {
+func (in *instance) derive(s p11.SessionHandle, key p11.ObjectHandle, point []byte) ([]byte, error) {
 	m := []*p11.Mechanism{p11.NewMechanism(p11.CKM_ECDH1_DERIVE, p11.NewECDH1DeriveParams(p11.CKD_NULL, nil, point))}
-	h, err := t.mod.ctx.DeriveKey(s, m, key, zTemplate())
+	h, err := in.mod.ctx.DeriveKey(s, m, key, zTemplate())
 	if err != nil {
 		return nil, err
 	}
-	v, err := t.attributes(s, h, p11.CKA_VALUE)
-	if derr := t.mod.ctx.DestroyObject(s, h); err == nil {
+	v, err := in.attributes(s, h, p11.CKA_VALUE)
+	if derr := in.mod.ctx.DestroyObject(s, h); err == nil {
 		err = derr // the session is dropped for it, and the object goes with the session
 	}
 	if err != nil {

@@ -40,7 +40,7 @@ func Witness(module string, f func(Call)) (stop func(), err error) {
 
 // witnessed tells of calls that change state and passes all of them on.
 type witnessed struct {
-	cryptoki
+	api
 	tell func(Call)
 }
 
@@ -71,61 +71,61 @@ func resultName(err error) string {
 }
 
 func (w witnessed) InitToken(slot uint, pin, label string) error {
-	err := w.cryptoki.InitToken(slot, pin, label)
+	err := w.api.InitToken(slot, pin, label)
 	w.told("C_InitToken", err, p11.NewAttribute(p11.CKA_LABEL, label))
 	return err
 }
 
 func (w witnessed) InitPIN(s p11.SessionHandle, pin string) error {
-	err := w.cryptoki.InitPIN(s, pin)
+	err := w.api.InitPIN(s, pin)
 	w.told("C_InitPIN", err)
 	return err
 }
 
 func (w witnessed) SetPIN(s p11.SessionHandle, old, fresh string) error {
-	err := w.cryptoki.SetPIN(s, old, fresh)
+	err := w.api.SetPIN(s, old, fresh)
 	w.told("C_SetPIN", err)
 	return err
 }
 
 func (w witnessed) Login(s p11.SessionHandle, user uint, pin string) error {
-	err := w.cryptoki.Login(s, user, pin)
+	err := w.api.Login(s, user, pin)
 	w.told(map[uint]string{p11.CKU_SO: "C_Login(SO)", p11.CKU_USER: "C_Login(USER)"}[user], err)
 	return err
 }
 
 func (w witnessed) GenerateKey(s p11.SessionHandle, m []*p11.Mechanism, a []*p11.Attribute) (p11.ObjectHandle, error) {
-	h, err := w.cryptoki.GenerateKey(s, m, a)
+	h, err := w.api.GenerateKey(s, m, a)
 	w.told("C_GenerateKey", err, a...)
 	return h, err
 }
 
 func (w witnessed) GenerateKeyPair(s p11.SessionHandle, m []*p11.Mechanism, public, private []*p11.Attribute) (p11.ObjectHandle, p11.ObjectHandle, error) {
-	a, b, err := w.cryptoki.GenerateKeyPair(s, m, public, private)
+	a, b, err := w.api.GenerateKeyPair(s, m, public, private)
 	w.told("C_GenerateKeyPair", err, private...)
 	return a, b, err
 }
 
 func (w witnessed) CreateObject(s p11.SessionHandle, a []*p11.Attribute) (p11.ObjectHandle, error) {
-	h, err := w.cryptoki.CreateObject(s, a)
+	h, err := w.api.CreateObject(s, a)
 	w.told("C_CreateObject", err, a...)
 	return h, err
 }
 
 func (w witnessed) DestroyObject(s p11.SessionHandle, h p11.ObjectHandle) error {
-	err := w.cryptoki.DestroyObject(s, h)
+	err := w.api.DestroyObject(s, h)
 	w.told("C_DestroyObject", err)
 	return err
 }
 
 func (w witnessed) WrapKey(s p11.SessionHandle, m []*p11.Mechanism, wrapping, key p11.ObjectHandle) ([]byte, error) {
-	b, err := w.cryptoki.WrapKey(s, m, wrapping, key)
+	b, err := w.api.WrapKey(s, m, wrapping, key)
 	w.told("C_WrapKey", err)
 	return b, err
 }
 
 func (w witnessed) UnwrapKey(s p11.SessionHandle, m []*p11.Mechanism, unwrapping p11.ObjectHandle, wrapped []byte, a []*p11.Attribute) (p11.ObjectHandle, error) {
-	h, err := w.cryptoki.UnwrapKey(s, m, unwrapping, wrapped, a)
+	h, err := w.api.UnwrapKey(s, m, unwrapping, wrapped, a)
 	w.told("C_UnwrapKey", err, a...)
 	return h, err
 }
