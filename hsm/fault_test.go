@@ -15,8 +15,6 @@ import (
 // faulty is a module that forwards to the real one, counts, and fails or lies
 // where a test says so.
 type faulty struct {
-	hsm.Cryptoki
-	bare                                 *p11.Ctx // the same module, call by call
 	logins, opened, closed, inits, pairs atomic.Int64
 
 	// gate keeps a strike from a second handle out of running C calls: SoftHSM

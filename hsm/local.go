@@ -53,7 +53,7 @@ func OpenEngine(ctx context.Context, c Config) (_ Engine, err error) {
 		return nil, err
 	}
 	c = c.withDefaults()
-	t := &local{config: c, log: c.Logger, lanes: make(chan *lane, c.Lanes), closing: make(chan struct{}), loggingIn: make(chan struct{}, 1), started: time.Now()}
+	t := &local{config: c, log: c.Logger, index: index{keys: map[Ref]*entry{}}, lanes: make(chan *lane, c.Lanes), closing: make(chan struct{}), loggingIn: make(chan struct{}, 1), started: time.Now()}
 	t.life, t.die = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {

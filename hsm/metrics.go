@@ -111,7 +111,9 @@ func (r *registered) register(reg prometheus.Registerer, token string, list ...p
 	if reg == nil {
 		return nil
 	}
-	r.registerer = prometheus.WrapRegistererWith(prometheus.Labels{"token": token}, reg)
+	if r.registerer = reg; token != "" {
+		r.registerer = prometheus.WrapRegistererWith(prometheus.Labels{"token": token}, reg)
+	}
 	for _, c := range list {
 		if err := r.registerer.Register(c); err != nil {
 			r.unregister()

@@ -76,7 +76,24 @@ type HSMConfig struct {
 	TokenSerial string            `yaml:"token_serial"` // optional second check
 	PIN         conf.SecretSource `yaml:"pin"`
 	Lanes       int               `yaml:"lanes"` // logged-in sessions; 0 = 2 per CPU
-	KEK         string            `yaml:"kek"`   // label of the key-encryption key; empty = signet/1/_system/kek/main/0
+
+	Instances     int           `yaml:"instances"`      // copies of the module in the process; 0 = 1
+	SessionCopies string        `yaml:"session_copies"` // off or auto; see docs/hsm.md
+	Hang          conf.Duration `yaml:"hang"`           // a call in the module that takes longer is given up; 0 = 10s
+	KeepAlive     conf.Duration `yaml:"keep_alive"`     // how long a session may be idle; 0 = 30s, negative for ever
+	Failover      []TokenConfig `yaml:"failover"`       // further tokens with the same keys
+
+	KEK string `yaml:"kek"` // label of the key-encryption key; empty = signet/1/_system/kek/main/0
+}
+
+// TokenConfig is a further token of the failover group.
+type TokenConfig struct {
+	Name        string            `yaml:"name"` // for logs and metrics
+	Module      string            `yaml:"module"`
+	Env         map[string]string `yaml:"env"`
+	TokenLabel  string            `yaml:"token_label"`
+	TokenSerial string            `yaml:"token_serial"`
+	PIN         conf.SecretSource `yaml:"pin"`
 }
 
 // TenantConfig is one realm.
@@ -207,6 +224,7 @@ func (c *Config) Validate() error {
 	if c.HSM.Lanes < 0 {
 		bad("hsm.lanes: must not be negative")
 	}
+	c.HSM.validate(bad)
 	if _, err := c.kekRef(); err != nil {
 		bad("hsm.kek: %w", err)
 	}
@@ -306,6 +324,9 @@ func (c *Config) checkFiles() error {
 	files := append([]string{c.HSM.Module, c.CA.IssuerChain}, c.CA.BlockedKeys...)
 	if c.CA.Profiles != "" {
 		files = append(files, c.CA.Profiles)
+	}
+	for _, t := range c.HSM.Failover {
+		files = append(files, t.Module)
 	}
 	for _, o := range c.CA.OtherIssuers {
 		files = append(files, o.Chain)

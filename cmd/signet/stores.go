@@ -76,11 +76,7 @@ func (p *process) openDatabase(ctx context.Context) (*pgxpool.Pool, error) {
 }
 
 func (p *process) openToken(ctx context.Context) (*hsm.Token, error) {
-	c := p.cfg.HSM
-	return hsm.Open(ctx, hsm.Config{
-		Module: c.Module, Env: c.Env, TokenLabel: c.TokenLabel, TokenSerial: c.TokenSerial,
-		PIN: c.PIN.Read, Lanes: c.Lanes, Logger: p.log, Metrics: p.registry,
-	})
+	return openHSM(ctx, &p.cfg.HSM, p.log, p.registry)
 }
 
 // openStores opens both; the database must be at the version of this binary.
