@@ -56,6 +56,7 @@ type world struct {
 
 	vaultBiometry bool
 	skew          atomic.Int64
+	postmaster    int // of a benchmark
 }
 
 func newWorld(tb testing.TB) *world {

@@ -135,7 +135,7 @@ func TestPAAUTH01_WarmVerifyIsStatementsAndHashing(t *testing.T) {
 	_, err := m.db.Exec(t.Context(), `update registration set device_public_key = decode(repeat('04', 65), 'hex'), server_public_key = decode(repeat('04', 65), 'hex'),
 		server_private_sealed = '\x00' where tenant_id = 'alpha' and id = $1`, d.id)
 	require.NoError(t, err)
-	_, err = (&naive{m.world, m.keyring(m.db)}).verify(t.Context(), alpha, d.signAt(d.ctr, pk))
+	_, err = (&naive{w: m.world, envelope: m.keyring(m.db)}).verify(t.Context(), alpha, d.signAt(d.ctr, pk))
 	require.Error(t, err, "the stored keys are still good")
 
 	const n = 20
