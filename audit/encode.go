@@ -11,6 +11,7 @@ import (
 
 const (
 	eventFormat = "signet/audit-event/1"
+	packFormat  = "signet/audit-pack/1"
 	linkFormat  = "signet/audit-chain/1"
 )
 
@@ -32,11 +33,47 @@ type stored struct {
 	at                                             pgtype.Timestamptz // may be infinite
 	action, actor, subject, userID, appID, outcome string
 	detail                                         []byte // JSON, or nil
+
+	// Of a pack, which has nothing of the above but its id.
+	first       pgtype.UUID // not valid: an event
+	users, apps []pgtype.Text
+	events      pgtype.Text
 }
 
 // fields are the targets of the columns below id.
 func (s *stored) fields() []any {
-	return []any{&s.at, &s.action, &s.actor, &s.subject, &s.userID, &s.appID, &s.outcome, &s.detail}
+	return []any{
+		&s.at, &s.action, &s.actor, &s.subject, &s.userID, &s.appID, &s.outcome, &s.detail,
+		&s.first, &s.users, &s.apps, &s.events,
+	}
+}
+
+// append appends what is hashed of a row.
+func (s *stored) append(dst []byte, tenant string) ([]byte, error) {
+	if s.first.Valid {
+		return appendPack(dst, tenant, s), nil
+	}
+	return appendEvent(dst, tenant, s)
+}
+
+// appendPack appends the encoding of a pack, as appendEvent does: its text is taken
+// as it is, and the lists by which it is found are hashed with it.
+func appendPack(dst []byte, tenant string, s *stored) []byte {
+	dst = appendText(dst, packFormat)
+	dst = appendText(dst, tenant)
+	dst = append(dst, s.id.Bytes[:]...)
+	dst = append(dst, s.first.Bytes[:]...)
+	for _, list := range [...][]pgtype.Text{s.users, s.apps} {
+		dst = binary.BigEndian.AppendUint32(dst, uint32(len(list)))
+		for _, text := range list {
+			if !text.Valid { // nobody writes it; a length that no text has
+				dst = binary.BigEndian.AppendUint32(dst, math.MaxUint32)
+				continue
+			}
+			dst = appendText(dst, text.String)
+		}
+	}
+	return appendText(dst, s.events.String)
 }
 
 // appendEvent appends the encoding that is hashed: the format's name, then each
@@ -90,7 +127,7 @@ func (c *chain) next(s *stored) (digest, error) {
 	b := appendText(c.buf[:0], linkFormat)
 	b = binary.BigEndian.AppendUint64(b, uint64(c.seq+1))
 	b = append(b, c.hash[:]...)
-	b, err := appendEvent(b, c.tenant, s)
+	b, err := s.append(b, c.tenant)
 	if err != nil {
 		return digest{}, err
 	}

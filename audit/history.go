@@ -5,9 +5,7 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
-	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/tenant"
 )
 
@@ -34,13 +32,15 @@ func (l *Log) History(ctx context.Context, t tenant.ID, q HistoryQuery) (items [
 		q.Before = uuid.Max
 	}
 	// One more than asked for tells whether there is a next page.
-	rows, err := l.db.Query(ctx, sqlHistory, t.String(), q.UserID, q.App, q.Before, q.Registration, q.Limit+1)
+	events, err := l.read(ctx, t, &selection{
+		rows: sqlHistory, args: []any{t.String(), q.UserID, q.App, q.Before, q.Registration, q.Limit + 1},
+		below: q.Before, user: q.UserID, apps: []string{q.App}, limit: q.Limit + 1,
+		also: func(e *Event) bool {
+			return e.Subject == q.Registration || e.Detail["registration"] == q.Registration
+		},
+	})
 	if err != nil {
-		return nil, next, fmt.Errorf("audit: history: %w: %w", fault.ErrUnavailable, err)
-	}
-	events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Event, error) { return scan(row, t) })
-	if err != nil {
-		return nil, next, fmt.Errorf("audit: history: %w: %w", fault.ErrUnavailable, err)
+		return nil, next, fmt.Errorf("audit: history: %w", err)
 	}
 	if len(events) > q.Limit {
 		events = events[:q.Limit]

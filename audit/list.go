@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/tenant"
 )
 
@@ -41,20 +40,16 @@ func (l *Log) List(ctx context.Context, t tenant.ID, f Filter) ([]Event, error) 
 	if f.Apps == nil {
 		f.Apps = []string{}
 	}
-	args := []any{t.String(), floor(f.From, uuid.Nil), below(f), f.Apps, f.Limit}
-	sql := sqlListTenant
+	q := selection{
+		rows: sqlListTenant, from: floor(f.From, uuid.Nil), below: below(f), user: f.UserID, apps: f.Apps, limit: f.Limit,
+	}
+	q.args = []any{t.String(), q.from, q.below, f.Apps, f.Limit}
 	if f.UserID != "" {
-		sql, args = sqlListUser, append(args, f.UserID)
+		q.rows, q.args = sqlListUser, append(q.args, f.UserID)
 	}
-	rows, err := l.db.Query(ctx, sql, args...)
+	events, err := l.read(ctx, t, &q)
 	if err != nil {
-		return nil, fmt.Errorf("audit: list: %w: %w", fault.ErrUnavailable, err)
-	}
-	events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Event, error) {
-		return scan(row, t)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("audit: list: %w: %w", fault.ErrUnavailable, err)
+		return nil, fmt.Errorf("audit: list: %w", err)
 	}
 	return events, nil
 }

@@ -72,7 +72,7 @@ func TestTheApplicationsRoleCanOnlyAppend(t *testing.T) {
 		require.True(t, errors.As(err, &e), "%s was allowed", sql)
 		require.Equal(t, "42501", e.Code, sql)
 	}
-	for _, table := range []string{"audit_event", "audit_chain", "audit_checkpoint"} {
+	for _, table := range []string{"audit_event", "audit_pack", "audit_chain", "audit_checkpoint"} {
 		_, _ = app.Exec(ctx, "grant update, delete on "+table+" to signet_app") // without effect, PostgreSQL only warns
 		for _, sql := range []string{
 			"update " + table + " set tenant_id = 'beta'", "delete from " + table, "truncate " + table, "drop table " + table,

@@ -37,7 +37,7 @@ type SealerConfig struct {
 	Interval time.Duration // between two passes of Run; 0: 1 s
 	Grace    time.Duration // how long after its time an event may still be committed; 0: 5 min
 	Lease    time.Duration // how long a tenant stays with one sealer after its last work; 0: 10 s
-	Batch    int           // events sealed by one statement; 0: 1,000
+	Batch    int           // rows sealed by one statement; 0: 250, because one may be a pack of 100 KB
 	// A checkpoint is signed when there is news and the last one is as old as
 	// SignEvery, or SignRows events behind. 0: 1 min, 10,000.
 	SignEvery time.Duration
@@ -95,7 +95,7 @@ func NewSealer(c SealerConfig) (*Sealer, error) {
 	}
 	c.Key = or(c.Key, KeyRef())
 	c.Interval, c.Grace, c.Lease = or(c.Interval, time.Second), or(c.Grace, 5*time.Minute), or(c.Lease, 10*time.Second)
-	c.Batch = or(c.Batch, 1000)
+	c.Batch = or(c.Batch, 250)
 	c.SignEvery, c.SignRows = or(c.SignEvery, time.Minute), or(c.SignRows, 10_000)
 	if c.Now == nil {
 		c.Now = time.Now

@@ -55,4 +55,13 @@ order by id desc limit $5`
 from audit_event
 where tenant_id = $1 and user_id = $2 and app_id = $3 and id < $4 and (subject = $5 or detail->>'registration' = $5)
 order by id desc limit $6`
+
+	// Packs that may hold something of a range, newest first.
+	sqlPacks = `select id, events from audit_pack
+where tenant_id = $1 and id >= $2 and id < $3 and first_id < $4 and (cardinality($5::text[]) = 0 or apps && $5)
+order by id desc limit $6`
+
+	sqlPacksUser = `select id, events from audit_pack
+where tenant_id = $1 and id >= $2 and id < $3 and first_id < $4 and (cardinality($5::text[]) = 0 or apps && $5) and users @> $7::text[]
+order by id desc limit $6`
 )

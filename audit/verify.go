@@ -74,7 +74,7 @@ type Witness struct {
 type Verifier struct {
 	DB   ChainDB
 	Keys Keys
-	Page int // rows read at a time; 0: 5,000
+	Page int // rows read at a time; 0: 1,000
 }
 
 // Tenants lists all that have events or a chain.
@@ -101,7 +101,7 @@ func (v Verifier) Tenants(ctx context.Context) ([]tenant.ID, error) {
 // Findings are no error: an error means that there is no verdict.
 func (v Verifier) Verify(ctx context.Context, t tenant.ID, known ...Witness) (Report, error) {
 	if v.Page == 0 {
-		v.Page = 5000
+		v.Page = 1000
 	}
 	run := verification{Verifier: v, ctx: ctx, report: Report{Tenant: t}, known: known, chain: chain{tenant: t.String()}}
 	for _, step := range []func() error{run.begin, run.links, run.strays} {

@@ -27,8 +27,9 @@
 // and never told to other nodes: a verdict made from an old row loses its swap, is
 // not answered, and is made again from the database. Verdicts that come while a
 // commit is under way share the next one (internal/group), each with its own swap,
-// event and answer; a row that another transaction holds is left out of it and
-// waited for by its own callers only.
+// answer and event, the events in one row of the audit log (audit.Pack). No such
+// statement waits for a row: one that another transaction holds is left out, and
+// waited for by its own callers only, once they have read that it did not change.
 //
 // Verify, and VerifyOffline for what a person typed, are one judgement. The counter only moves up. State is checked before the application
 // key: a wrong key can not touch a registration that is not ACTIVE. Wrong

@@ -28,6 +28,7 @@ type judgement struct {
 	next    *standing // what to store; nil: only the event
 	offset  int       // counters skipped, of a match
 	lost    bool      // the registration changed while it was judged: read again
+	held    bool      // somebody else holds the row
 }
 
 // judge decides; it reads caches and computes, and holds no lock.
@@ -161,22 +162,22 @@ func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
 	return won, err
 }
 
-// storeVerdict stores a verdict together with what others ask for.
+// storeVerdict stores a verdict together with what others ask for, or, when the
+// row is held by somebody else, waits for it here: by its own callers only.
 func (r *Registrar) storeVerdict(ctx context.Context, j *judgement, e audit.Event) (bool, error) {
-	event, err := r.audit.Args(e)
-	if err != nil {
-		return false, err
-	}
 	next := *j.hot
 	next.standing = *j.next
 	next.revision++
-	became, err := r.verdicts.Do(ctx, binary.BigEndian.Uint64(next.id[8:]), &change{
-		next: &next, read: j.hot.ctr, version: j.version, at: e.At, event: event,
-	})
-	if err != nil || became != held {
-		return became == won, err
+	if !j.held {
+		if err := audit.Check(&e); err != nil {
+			return false, err
+		}
+		c := &change{next: &next, read: j.hot.ctr, event: e}
+		if j.version != nil {
+			c.version = *j.version
+		}
+		return r.verdicts.Do(ctx, binary.BigEndian.Uint64(next.id[8:]), c)
 	}
-	// Whoever holds the row is waited for here, by its own callers only.
 	ok, err := r.apply(ctx, sqlVerdict, j.row(e.At), e)
 	if ok {
 		r.rows.set(&next)

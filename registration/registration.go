@@ -61,6 +61,7 @@ type DB interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 	Begin(ctx context.Context) (pgx.Tx, error)
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
 var _ DB = (*pgxpool.Pool)(nil)
@@ -113,7 +114,7 @@ type Registrar struct {
 	keys     *keyCache
 	decoy    *signature.Keys // of nobody
 	rows     *rowCache
-	verdicts *group.Group[*change, outcome]
+	verdicts *group.Group[*change, bool]
 	hashing  chan struct{} // one slot for each password hash at once
 	asked    asked
 }
@@ -154,7 +155,7 @@ func New(c Config) (*Registrar, error) {
 		hashing: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		asked:   newAsked(),
 	}
-	r.verdicts, err = group.New(group.Config[*change, outcome]{
+	r.verdicts, err = group.New(group.Config[*change, bool]{
 		Name: "verdicts", Flush: r.storeTogether, Alone: alone, Metrics: c.Metrics,
 	})
 	return r, err

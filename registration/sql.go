@@ -121,32 +121,41 @@ var (
 ) ` + audit.After("moved", 13)
 )
 
-// Verdicts that leave the state as it is, many at once; each wins or loses by its
-// own revision, and by the state and counter that were read: a database that went
-// back in time, in a failover, may reach a revision twice. Nobody waits here for a
-// row that another holds, since all the others would wait too: such rows are left
-// out and reported. Answers the numbers, from 1, of those that won (true) and of
-// those that were held (false).
-var sqlVerdicts = `with given as (
-    select * from unnest($1::text[], $2::uuid[], $3::bigint[], $4::bytea[], $5::bigint[], $6::integer[], $7::integer[],
-        $8::text[], $9::timestamptz[], $10::bytea[]) with ordinality
-        as g(tenant_id, id, revision, ctr_data, counter, failed_attempts, failed_possession, version, at, ctr_read, n)
-), seen as (
-    select g.n from given g join registration r on r.tenant_id = g.tenant_id and r.id = g.id
-    where r.revision = g.revision and r.state = 'ACTIVE' and r.ctr_data = g.ctr_read
+// A verdict that leaves the state as it is wins or loses by the revision, and by
+// the state and counter that were read: a database that went back in time, in a
+// failover, may reach a revision twice. Neither of these statements waits for a row
+// that another transaction holds: one that could not be locked has not moved, like
+// one that was changed, and who reads it again finds out which.
+var (
+	sqlVerdictAlone = `with locked as (
+    select tenant_id, id from registration
+    where tenant_id = $1 and id = $2 and revision = $3 and state = 'ACTIVE' and ctr_data = $10
+    for no key update skip locked
+), moved as (
+    update registration r set ctr_data = $4, counter = $5, failed_attempts = $6, failed_possession = $7,
+        version = coalesce(nullif($8, ''), r.version), revision = r.revision + 1, last_used_at = $9
+    from locked l where r.tenant_id = l.tenant_id and r.id = l.id
+    returning r.id
+) ` + audit.After("moved", 11)
+
+	// Many of one tenant, of different registrations. Answers NULL when all moved,
+	// else the numbers, from 1, of those that did.
+	sqlVerdicts = `with given as (
+    select * from unnest($2::uuid[], $3::bigint[], $4::bytea[], $5::bigint[], $6::integer[], $7::integer[], $8::text[], $10::bytea[])
+        with ordinality as g(id, revision, ctr_data, counter, failed_attempts, failed_possession, version, ctr_read, n)
 ), locked as (
-    select g.* from given g join registration r on r.tenant_id = g.tenant_id and r.id = g.id
+    select g.* from given g join registration r on r.tenant_id = $1 and r.id = g.id
     where r.revision = g.revision and r.state = 'ACTIVE' and r.ctr_data = g.ctr_read
-    order by r.tenant_id, r.id for no key update of r skip locked
+    for no key update of r skip locked
 ), moved as (
     update registration r set ctr_data = l.ctr_data, counter = l.counter, failed_attempts = l.failed_attempts,
-        failed_possession = l.failed_possession, version = coalesce(l.version, r.version),
-        revision = r.revision + 1, last_used_at = l.at
-    from locked l where r.tenant_id = l.tenant_id and r.id = l.id and r.revision = l.revision
+        failed_possession = l.failed_possession, version = coalesce(nullif(l.version, ''), r.version),
+        revision = r.revision + 1, last_used_at = $9::timestamptz
+    from locked l where r.tenant_id = $1 and r.id = l.id
     returning l.n
-), logged as (` + audit.AfterMany("moved", "n", 11) + `)
-select n, true from moved
-union all select n, false from seen where n not in (select n from locked)`
+), logged as (` + audit.AfterPack("moved", "n", "(select count(*) from moved) = cardinality($2::uuid[])", 11) + `)
+select case when count(*) < cardinality($2::uuid[]) then coalesce(array_agg(n), '{}') end from moved`
+)
 
 // ActiveFlags returns a query that gives one row, the flags, while a registration
 // is ACTIVE, for a common table expression in a statement of another domain; the

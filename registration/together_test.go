@@ -42,7 +42,7 @@ func TestPAAUTH01_VerdictsStoredTogetherStayApart(t *testing.T) {
 	wg.Wait()
 	var verdicts, good int
 	require.NoError(t, w.db.QueryRow(t.Context(), `select count(*), count(*) filter (where outcome = 'signature_ok')
-		from audit_event where action = 'registration.verify'`).Scan(&verdicts, &good))
+		from audit_entry where action = 'registration.verify'`).Scan(&verdicts, &good))
 	require.Equal(t, phones*rounds, verdicts)
 	require.Equal(t, phones*rounds*3/4, good)
 }
@@ -109,7 +109,7 @@ func TestPAAUTH01_OneHotRegistrationServesAll(t *testing.T) {
 	wg.Wait()
 	require.Positive(t, good.Load())
 	var events int
-	require.NoError(t, w.db.QueryRow(t.Context(), `select count(*) from audit_event
+	require.NoError(t, w.db.QueryRow(t.Context(), `select count(*) from audit_entry
 		where action = 'registration.verify' and subject = $1`, d.id).Scan(&events))
 	require.LessOrEqual(t, events, callers)
 }

@@ -107,9 +107,10 @@ type attempt struct {
 	detail  func(b []byte) []byte // appends members of the audit detail
 }
 
-// decide reads, judges and stores until nothing came between.
+// decide reads, judges and stores until nothing came between. What lost although
+// the row is still as it was read could not be locked: somebody else holds it.
 func (r *Registrar) decide(ctx context.Context, t tenant.ID, id uuid.UUID, a *attempt) (Verdict, string, error) {
-	for ; ; r.metrics.retries.Inc() {
+	for lost := int64(0); ; r.metrics.retries.Inc() {
 		h := r.rows.get(keyID{t, id})
 		if h == nil || !slices.Contains(a.apps, h.app) { // who may not see it is not to learn by the time that it is here
 			var err error
@@ -117,7 +118,7 @@ func (r *Registrar) decide(ctx context.Context, t tenant.ID, id uuid.UUID, a *at
 				return Verdict{}, "", err
 			}
 		}
-		j := judgement{attempt: a, hot: h, verdict: Verdict{ID: id.String(), Factors: a.factors}}
+		j := judgement{attempt: a, hot: h, verdict: Verdict{ID: id.String(), Factors: a.factors}, held: h.found && h.revision == lost}
 		if err := r.judge(ctx, &j); err != nil {
 			return Verdict{}, "", err
 		}
@@ -131,6 +132,7 @@ func (r *Registrar) decide(ctx context.Context, t tenant.ID, id uuid.UUID, a *at
 		if won {
 			return j.verdict, j.outcome, nil
 		}
+		lost = h.revision
 	}
 }
 

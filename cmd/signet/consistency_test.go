@@ -88,7 +88,7 @@ func (f *fleet) requireAudited(t *testing.T, figures linear.Figures) {
 	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 	var accepted, twice int
 	require.NoError(t, conn.QueryRow(t.Context(), `select count(*), count(*) - count(distinct (subject, action, coalesce(detail->>'counter', id::text)))
-		from audit_event where outcome in ('signature_ok', 'token_ok') and actor <> 'device'`).Scan(&accepted, &twice))
+		from audit_entry where outcome in ('signature_ok', 'token_ok') and actor <> 'device'`).Scan(&accepted, &twice))
 	require.Zero(t, twice, "a counter was accepted twice")
 	require.GreaterOrEqual(t, accepted, figures.Accepted)
 	require.LessOrEqual(t, accepted, figures.Accepted+figures.Unknown)

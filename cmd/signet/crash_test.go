@@ -170,7 +170,7 @@ func (f *fleet) requireNothingLost(t *testing.T, conn *pgx.Conn, c *caller) {
 	var counter int
 	var audited []int
 	require.NoError(t, conn.QueryRow(t.Context(), `select counter, array(
-			select (detail->>'counter')::int from audit_event e
+			select (detail->>'counter')::int from audit_entry e
 			where e.tenant_id = r.tenant_id and subject = r.id::text and action = 'registration.verify' and outcome = 'signature_ok' order by 1)
 		from registration r where tenant_id = 'demo' and id = $1`, c.phone.ActivationID()).Scan(&counter, &audited))
 	require.Equal(t, c.used, counter)

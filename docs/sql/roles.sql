@@ -32,7 +32,7 @@ grant select, insert, update, delete on all tables in schema public to signet_ap
 grant usage, select on all sequences in schema public to signet_app;
 
 -- Append-only: what happened, the chain over it and the signed checkpoints.
-revoke update, delete on audit_event, audit_chain, audit_checkpoint from signet_app;
+revoke update, delete on audit_event, audit_pack, audit_chain, audit_checkpoint from signet_app;
 -- The end of the chain moves and is never removed.
 revoke delete on audit_head from signet_app;
 -- Certificates and sealed data keys are not forgotten by the service either.
@@ -42,5 +42,6 @@ revoke update, delete on dek, kek, tenant from signet_app;
 grant update (state, state_at, held_until) on dek to signet_app;
 -- The version of the schema is the owner's.
 revoke insert, update, delete on goose_db_version from signet_app;
+revoke insert, update, delete on audit_entry from signet_app;
 
-grant select on audit_event, audit_chain, audit_checkpoint, audit_head to signet_auditor;
+grant select on audit_event, audit_pack, audit_entry, audit_chain, audit_checkpoint, audit_head to signet_auditor;
