@@ -17,6 +17,8 @@
 // pepper that the database holds only sealed (package envelope). A slow password
 // hash would protect nothing here and cost a third of a second per call.
 //
+// A Limiter bounds how many calls of one credential are at work at once, and of all.
+//
 // Each change of a credential is one statement with its audit event, in the name
 // of the actor that By was given.
 //

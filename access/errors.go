@@ -16,6 +16,8 @@ var (
 	ErrUserExists = fault.New(fault.Conflict, "USER_EXISTS", "the username is taken")
 	// ErrUserUnknown: no such user in this tenant.
 	ErrUserUnknown = fault.New(fault.NotFound, "USER_UNKNOWN", "no such user")
+	// ErrBusy: too many calls are at work, of these credentials or of all.
+	ErrBusy = fault.New(fault.Exhausted, "TOO_MANY_CALLS", "too many calls are at work at once")
 	// ErrConfig: a realm or another setting can not work.
 	ErrConfig = fault.New(fault.Internal, "ACCESS_CONFIG", "access is not configured correctly")
 )

@@ -22,3 +22,10 @@ func newResults(r prometheus.Registerer) *prometheus.CounterVec {
 	}
 	return c
 }
+
+// outcomes are the counters of one method, looked up once.
+type outcomes struct{ ok, refused, unavailable prometheus.Counter }
+
+func outcomesOf(c *prometheus.CounterVec, method string) outcomes {
+	return outcomes{c.WithLabelValues(method, "ok"), c.WithLabelValues(method, "refused"), c.WithLabelValues(method, "unavailable")}
+}

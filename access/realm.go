@@ -83,6 +83,7 @@ type Realms struct {
 	seen     *otter.Cache[[32]byte, cachedToken]
 	now      func() time.Time
 	results  *prometheus.CounterVec
+	outcomes outcomes
 }
 
 type realm struct {
@@ -116,6 +117,7 @@ func NewRealms(c RealmsConfig) (*Realms, error) {
 		seen:     otter.Must(&otter.Options[[32]byte, cachedToken]{MaximumSize: tokenCache}),
 		now:      c.Now,
 		results:  results,
+		outcomes: outcomesOf(results, "bearer"),
 	}
 	for _, r := range c.Realms {
 		ks := &keySet{

@@ -44,13 +44,13 @@ func (rs *Realms) Authenticate(ctx context.Context, bearer string) (Principal, e
 	p, err := rs.authenticate(ctx, bearer)
 	switch {
 	case err == nil:
-		rs.results.WithLabelValues("bearer", "ok").Inc()
+		rs.outcomes.ok.Inc()
 		return p, nil
 	case errors.Is(err, fault.ErrUnavailable):
-		rs.results.WithLabelValues("bearer", "unavailable").Inc()
+		rs.outcomes.unavailable.Inc()
 		return Principal{}, err
 	default:
-		rs.results.WithLabelValues("bearer", "refused").Inc()
+		rs.outcomes.refused.Inc()
 		return Principal{}, fmt.Errorf("bearer token: %w: %w", ErrUnauthenticated, err)
 	}
 }
