@@ -19,6 +19,8 @@ const (
 	idleTimeout   = 2 * time.Minute  // of a kept connection
 	maxHeader     = 16 << 10         // bytes
 	maxStreams    = 250              // HTTP/2 requests at once on one connection
+	probeAfter    = time.Minute      // of silence on an HTTP/2 connection: is the client still there?
+	probeWithin   = 20 * time.Second // then it must answer
 )
 
 // Part is a set of routes.
@@ -52,7 +54,11 @@ func clean(p string) bool {
 type ServerConfig struct {
 	Handler http.Handler
 	TLS     *tls.Config // nil: plain HTTP, for development or behind a proxy on this host
-	Logger  *slog.Logger
+	// H2C takes HTTP/2 without TLS as well, from clients that begin with it ("prior
+	// knowledge"; there is no upgrade). For a proxy on this host only; not with TLS,
+	// where HTTP/2 is agreed in the handshake.
+	H2C    bool
+	Logger *slog.Logger
 }
 
 // NewServer returns a server with all limits set; the caller listens and serves.
@@ -63,7 +69,10 @@ func NewServer(c ServerConfig) (*http.Server, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &http.Server{
+	if c.H2C && c.TLS != nil {
+		return nil, errors.New("api: h2c is without TLS")
+	}
+	s := &http.Server{
 		Handler:           c.Handler,
 		TLSConfig:         c.TLS,
 		ReadHeaderTimeout: headerTimeout,
@@ -71,9 +80,18 @@ func NewServer(c ServerConfig) (*http.Server, error) {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
-		ErrorLog:          errorLog(c.Logger),
-	}, nil
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams,
+			SendPingTimeout:      probeAfter, PingTimeout: probeWithin, WriteByteTimeout: writeTimeout,
+		},
+		ErrorLog: errorLog(c.Logger),
+	}
+	if c.H2C {
+		s.Protocols = new(http.Protocols)
+		s.Protocols.SetHTTP1(true)
+		s.Protocols.SetUnencryptedHTTP2(true)
+	}
+	return s, nil
 }
 
 // errorLog takes what net/http has to say about bad connections.

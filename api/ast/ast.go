@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -42,6 +43,8 @@ type Authenticator interface {
 type Config struct {
 	Signers Signers
 	Realms  Authenticator
+	Limiter *access.Limiter // of the calls at work of each credential; nil: no bound
+	Timeout time.Duration   // of a request; 0: 10 s
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
 }
@@ -69,7 +72,7 @@ func New(c Config) (*API, error) {
 		Dialect:  rest.Dialect{Name: "ast", Authenticate: bearer(c.Realms), Problem: problemBody},
 		Routes:   routes(&handlers{c.Signers, sdkConfigs}),
 		Prefixes: []string{"/v1/tenants", "/v2/tenants"},
-		Logger:   c.Logger, Metrics: c.Metrics,
+		Limiter:  c.Limiter, Timeout: c.Timeout, Logger: c.Logger, Metrics: c.Metrics,
 	})
 	if err != nil {
 		return nil, err
@@ -106,7 +109,7 @@ func routes(h *handlers) []rest.Route {
 
 func bearer(a Authenticator) func(context.Context, *http.Request) (access.Principal, error) {
 	return func(ctx context.Context, r *http.Request) (access.Principal, error) {
-		token, ok := rest.Bearer(r.Header)
+		token, ok := rest.AuthorizationOf(r.Header).Bearer()
 		if !ok {
 			return access.Principal{}, access.ErrUnauthenticated
 		}

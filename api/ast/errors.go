@@ -44,6 +44,7 @@ var table = []row{
 	{access.ErrCredential, http.StatusBadRequest, subsystemGeneral},
 	{access.ErrUserExists, http.StatusConflict, subsystemGeneral},
 	{access.ErrUserUnknown, http.StatusNotFound, subsystemGeneral},
+	{access.ErrBusy, http.StatusTooManyRequests, subsystemGeneral},
 	{access.ErrConfig, http.StatusInternalServerError, subsystemGeneral},
 
 	{ca.ErrNoSigner, http.StatusNotFound, subsystemCA},

@@ -12,9 +12,10 @@
 // test holds the two together (coverage_test.go).
 //
 // A call without a deadline gets one, a far one is brought nearer; work that can
-// be resumed stops in time to tell how far it came (portion.go). A stream of orders
-// has bounds of its own (issuemany.go), and an order in it, or in a batch, an
-// outcome of its own. Health follows readiness: it says SERVING only while every
+// be resumed stops in time to tell how far it came (portion.go). A stream has bounds
+// of its own (conversation.go), and an item in it, or in a batch (many.go), an
+// outcome of its own. What a credential has at work is bounded (access.Limiter).
+// Health follows readiness: it says SERVING only while every
 // check is good.
 //
 // A certificate is renewed for whoever holds the old one's key. That is shown by the

@@ -64,6 +64,7 @@ var table = []row{
 	{access.ErrCredential, codes.InvalidArgument},
 	{access.ErrUserExists, codes.AlreadyExists},
 	{access.ErrUserUnknown, codes.NotFound},
+	{access.ErrBusy, codes.ResourceExhausted},
 	{access.ErrConfig, codes.Internal},
 
 	{app.ErrNotFound, codes.NotFound},
@@ -205,7 +206,7 @@ func told(err error, id string) error {
 	if len(f.Violations) > 0 {
 		details = append(details, badRequest(f))
 	}
-	if r.code == codes.Unavailable {
+	if r.code == codes.Unavailable || r.err == access.ErrBusy {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
 	}
 	message := r.err.Message

@@ -197,7 +197,13 @@ func TestMethodsByRole(t *testing.T) {
 		signetv1.CertificateService_RevokeCertificate_FullMethodName:   {[]string{"writer"}, codes.InvalidArgument},
 		signetv1.SdkConfigService_CreateSdkConfig_FullMethodName:       {[]string{"writer"}, codes.InvalidArgument},
 
-		signetv1.SignatureService_VerifySignature_FullMethodName: {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.SignatureService_VerifySignature_FullMethodName:        {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.SignatureService_VerifySignatures_FullMethodName:       {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.SignatureService_VerifySignatureStream_FullMethodName:  {[]string{"shop"}, codes.OK}, // the refusal is in the answer
+		signetv1.TokenService_VerifyTokens_FullMethodName:               {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.TokenService_VerifyTokenStream_FullMethodName:          {[]string{"shop"}, codes.OK},
+		signetv1.OperationService_VerifyOfflineOtps_FullMethodName:      {[]string{"shop"}, codes.InvalidArgument},
+		signetv1.OperationService_VerifyOfflineOtpStream_FullMethodName: {[]string{"shop"}, codes.OK},
 
 		signetv1.RegistrationService_CreateRegistration_FullMethodName: {[]string{"shop"}, codes.InvalidArgument},
 		signetv1.RegistrationService_CommitRegistration_FullMethodName: {[]string{"shop"}, codes.NotFound},

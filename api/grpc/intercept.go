@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"runtime/debug"
 	"time"
 
@@ -41,20 +40,26 @@ var privileges = map[string]access.Set{
 	signetv1.CertificateService_RevokeCertificate_FullMethodName:   access.Any(access.AdminWrite),
 	signetv1.SdkConfigService_CreateSdkConfig_FullMethodName:       access.Any(access.AdminWrite),
 
-	signetv1.SignatureService_VerifySignature_FullMethodName:       access.Any(access.PAIntegration),
-	signetv1.RegistrationService_CreateRegistration_FullMethodName: access.Any(access.PAIntegration),
-	signetv1.RegistrationService_CommitRegistration_FullMethodName: access.Any(access.PAIntegration),
-	signetv1.RegistrationService_GetRegistration_FullMethodName:    access.Any(access.PAIntegration),
-	signetv1.RegistrationService_ListRegistrations_FullMethodName:  access.Any(access.PAIntegration),
-	signetv1.RegistrationService_ChangeRegistration_FullMethodName: access.Any(access.PAIntegration),
-	signetv1.RegistrationService_ChangeFlags_FullMethodName:        access.Any(access.PAIntegration),
-	signetv1.RegistrationService_ListEvents_FullMethodName:         access.Any(access.PAIntegration),
-	signetv1.OperationService_CreateOperation_FullMethodName:       access.Any(access.PAIntegration),
-	signetv1.OperationService_GetOperation_FullMethodName:          access.Any(access.PAIntegration),
-	signetv1.OperationService_CancelOperation_FullMethodName:       access.Any(access.PAIntegration),
-	signetv1.OperationService_GetOfflineQr_FullMethodName:          access.Any(access.PAIntegration),
-	signetv1.OperationService_VerifyOfflineOtp_FullMethodName:      access.Any(access.PAIntegration),
-	signetv1.TokenService_VerifyToken_FullMethodName:               access.Any(access.PAIntegration),
+	signetv1.SignatureService_VerifySignature_FullMethodName:        access.Any(access.PAIntegration),
+	signetv1.SignatureService_VerifySignatures_FullMethodName:       access.Any(access.PAIntegration),
+	signetv1.SignatureService_VerifySignatureStream_FullMethodName:  access.Any(access.PAIntegration),
+	signetv1.RegistrationService_CreateRegistration_FullMethodName:  access.Any(access.PAIntegration),
+	signetv1.RegistrationService_CommitRegistration_FullMethodName:  access.Any(access.PAIntegration),
+	signetv1.RegistrationService_GetRegistration_FullMethodName:     access.Any(access.PAIntegration),
+	signetv1.RegistrationService_ListRegistrations_FullMethodName:   access.Any(access.PAIntegration),
+	signetv1.RegistrationService_ChangeRegistration_FullMethodName:  access.Any(access.PAIntegration),
+	signetv1.RegistrationService_ChangeFlags_FullMethodName:         access.Any(access.PAIntegration),
+	signetv1.RegistrationService_ListEvents_FullMethodName:          access.Any(access.PAIntegration),
+	signetv1.OperationService_CreateOperation_FullMethodName:        access.Any(access.PAIntegration),
+	signetv1.OperationService_GetOperation_FullMethodName:           access.Any(access.PAIntegration),
+	signetv1.OperationService_CancelOperation_FullMethodName:        access.Any(access.PAIntegration),
+	signetv1.OperationService_GetOfflineQr_FullMethodName:           access.Any(access.PAIntegration),
+	signetv1.OperationService_VerifyOfflineOtp_FullMethodName:       access.Any(access.PAIntegration),
+	signetv1.OperationService_VerifyOfflineOtps_FullMethodName:      access.Any(access.PAIntegration),
+	signetv1.OperationService_VerifyOfflineOtpStream_FullMethodName: access.Any(access.PAIntegration),
+	signetv1.TokenService_VerifyToken_FullMethodName:                access.Any(access.PAIntegration),
+	signetv1.TokenService_VerifyTokens_FullMethodName:               access.Any(access.PAIntegration),
+	signetv1.TokenService_VerifyTokenStream_FullMethodName:          access.Any(access.PAIntegration),
 
 	signetv1.MessageService_SendMessage_FullMethodName:           access.Any(access.PAIntegration),
 	signetv1.MessageService_PostInboxMessage_FullMethodName:      access.Any(access.PAIntegration),
@@ -92,15 +97,28 @@ var privileges = map[string]access.Set{
 	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": access.Any(access.Public),
 }
 
-// call is one call on its way.
+// call is one call on its way, and the context of its work: what a handler and the
+// packages below may ask of it stands in fields, so that a call costs one object.
 type call struct {
-	id        string
-	method    string
-	started   time.Time
-	principal access.Principal
+	context.Context //nolint:containedctx // it is one
+	id              string
+	method          *method
+	started         time.Time
+	principal       access.Principal
 }
 
 type callKey struct{}
+
+// Value finds the call itself and the request's id.
+func (c *call) Value(key any) any {
+	if _, own := key.(callKey); own {
+		return c
+	}
+	if reqid.IsKey(key) {
+		return c.id
+	}
+	return c.Context.Value(key)
+}
 
 // callOf is the call that a handler serves. gRPC gives a handler no other place
 // to find it.
@@ -108,7 +126,7 @@ func callOf(ctx context.Context) *call {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		return c
 	}
-	return &call{}
+	return &call{Context: ctx, method: &method{}}
 }
 
 // principal is the caller that the interceptor has authenticated.
@@ -116,35 +134,55 @@ func principal(ctx context.Context) access.Principal { return callOf(ctx).princi
 
 // unary is the path every call takes.
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	c := newCall(ctx, info.FullMethod)
+	c := s.newCall(ctx, info.FullMethod)
 	s.metrics.inFlight.Inc()
 	defer s.metrics.inFlight.Dec()
-	ctx, cancel := deadline(reqid.With(ctx, c.id))
-	defer cancel()
-	_ = grpc.SetHeader(ctx, metadata.Pairs(reqid.Metadata, c.id)) // only without a transport it fails
-
-	var resp any
-	err := s.guarded(ctx, c, func(ctx context.Context) (err error) {
-		if err := storable(req); err != nil {
-			return err
-		}
-		resp, err = handler(ctx, req)
-		return err
-	})
-	if err != nil {
-		return nil, s.finish(ctx, c, err)
+	if within, shorten := s.deadline(ctx); shorten {
+		limited, cancel := context.WithTimeout(ctx, within)
+		defer cancel()
+		c.Context = limited
 	}
-	return resp, s.finish(ctx, c, nil)
+	_ = grpc.SetHeader(ctx, metadata.MD{reqid.Metadata: {c.id}}) // only without a transport it fails
+	resp, err := s.answer(c, req, handler)
+	if err != nil {
+		return nil, s.finish(c, err)
+	}
+	return resp, s.finish(c, nil)
+}
+
+// answer authenticates and authorises, lets the handler work, and turns a panic
+// into an error.
+func (s *Server) answer(c *call, req any, handler grpc.UnaryHandler) (resp any, err error) {
+	defer s.recovered(c, c, &err)
+	if err := s.admit(c); err != nil {
+		return nil, err
+	}
+	if !c.method.public {
+		pass, err := s.c.Limiter.Enter(&c.principal, weight(req))
+		if err != nil {
+			return nil, err
+		}
+		defer pass.Leave()
+	}
+	if err := storable(req); err != nil {
+		return nil, err
+	}
+	return handler(c, req)
 }
 
 // stream is the same for streams, which may last: what bounds one is its
 // handler's, and so is the check of its messages' texts.
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	c := newCall(ss.Context(), info.FullMethod)
-	err := s.guarded(reqid.With(ss.Context(), c.id), c, func(ctx context.Context) error {
-		return handler(srv, streamOf{ss, ctx})
-	})
-	return s.finish(ss.Context(), c, err)
+	c := s.newCall(ss.Context(), info.FullMethod)
+	return s.finish(c, s.attend(c, srv, ss, handler))
+}
+
+func (s *Server) attend(c *call, srv any, ss grpc.ServerStream, handler grpc.StreamHandler) (err error) {
+	defer s.recovered(c, c, &err)
+	if err := s.admit(c); err != nil {
+		return err
+	}
+	return handler(srv, streamOf{ss, c})
 }
 
 // streamOf is a stream that knows its call.
@@ -155,83 +193,86 @@ type streamOf struct {
 
 func (s streamOf) Context() context.Context { return s.ctx }
 
-func newCall(ctx context.Context, method string) *call {
+func (s *Server) newCall(ctx context.Context, method string) *call {
 	offered := ""
 	if ids := metadata.ValueFromIncomingContext(ctx, reqid.Metadata); len(ids) == 1 {
 		offered = ids[0]
 	}
-	return &call{id: reqid.Pick(offered), method: method, started: time.Now()}
+	return &call{Context: ctx, id: reqid.Pick(offered), method: s.metrics.of(method), started: time.Now()}
 }
 
 // deadline keeps a caller's deadline unless it is missing or too far.
-func deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); !ok {
-		return context.WithTimeout(ctx, defaultDeadline)
+func (s *Server) deadline(ctx context.Context) (within time.Duration, shorten bool) {
+	at, ok := ctx.Deadline()
+	if !ok {
+		return min(defaultDeadline, s.c.MaxDeadline), true
 	}
-	return context.WithTimeout(ctx, longestDeadline) // the nearer one counts
+	return s.c.MaxDeadline, time.Until(at) > s.c.MaxDeadline
 }
 
-// guarded authenticates and authorises, runs f, and turns a panic into an error.
-func (s *Server) guarded(ctx context.Context, c *call, f func(context.Context) error) (err error) {
-	defer s.recovered(ctx, c, &err)
-	wanted := privileges[c.method]
-	if !wanted.Has(access.Public) {
-		c.principal, err = s.authenticate(ctx)
-		if err != nil {
-			return err
-		}
-		if !c.principal.Privileges.Meets(wanted) {
-			return fmt.Errorf("%w: needs %s", access.ErrForbidden, wanted)
-		}
+// admit authenticates and authorises.
+func (s *Server) admit(c *call) (err error) {
+	if c.method.public {
+		return nil
 	}
-	return f(context.WithValue(ctx, callKey{}, c))
+	c.principal, err = s.authenticate(c)
+	if err != nil {
+		return err
+	}
+	if !c.principal.Privileges.Meets(c.method.allow) {
+		return fmt.Errorf("%w: needs %s", access.ErrForbidden, c.method.allow)
+	}
+	return nil
 }
 
 // recovered is deferred where a call's code runs in a goroutine of its own.
 func (s *Server) recovered(ctx context.Context, c *call, err *error) {
 	if v := recover(); v != nil {
 		s.metrics.panics.Inc()
-		s.c.Logger.ErrorContext(ctx, "panic", "request_id", c.id, "method", c.method, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		s.c.Logger.ErrorContext(ctx, "panic", "request_id", c.id, "method", c.method.name, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 		*err = errors.New("panic in handler")
 	}
 }
 
 func (s *Server) authenticate(ctx context.Context) (access.Principal, error) {
-	h := http.Header{"Authorization": metadata.ValueFromIncomingContext(ctx, "authorization")}
-	if token, ok := rest.Bearer(h); ok {
-		return s.c.Realms.Authenticate(ctx, token)
-	}
-	if user, password, ok := rest.Basic(h); ok {
+	a := rest.Authorization(metadata.ValueFromIncomingContext(ctx, "authorization"))
+	if user, password, ok := a.Basic(); ok {
 		return s.c.Basic.Authenticate(ctx, user, password)
+	}
+	if token, ok := a.Bearer(); ok {
+		return s.c.Realms.Authenticate(ctx, token)
 	}
 	return access.Principal{}, access.ErrUnauthenticated
 }
 
 // finish counts and logs, and makes the error what the caller may see.
-func (s *Server) finish(ctx context.Context, c *call, err error) error {
+func (s *Server) finish(c *call, err error) error {
 	told := told(err, c.id)
 	code := status.Code(told)
 	took := time.Since(c.started)
-	s.metrics.calls.WithLabelValues(c.method, code.String()).Inc()
-	s.metrics.seconds.WithLabelValues(c.method).Observe(took.Seconds())
+	c.method.code(code).Inc()
+	c.method.took().Observe(took.Seconds())
+	level := slog.LevelInfo
+	if err != nil && serverFault(code) && !errors.Is(c.Err(), context.Canceled) {
+		level = slog.LevelError
+	}
+	if !s.c.Logger.Enabled(c, level) {
+		return told
+	}
 	attrs := []slog.Attr{
-		slog.String("request_id", c.id), slog.String("api", "grpc"), slog.String("method", c.method),
+		slog.String("request_id", c.id), slog.String("api", "grpc"), slog.String("method", c.method.name),
 		slog.String("code", code.String()), slog.Float64("ms", float64(took.Microseconds())/1000),
 	}
 	if c.principal.Name != "" {
 		attrs = append(attrs, slog.String("tenant", c.principal.Tenant.String()), slog.String("principal", c.principal.Name))
 	}
-	level := slog.LevelInfo
 	if err != nil {
 		reason := "INTERNAL"
 		if f := fault.Of(err); f != nil {
 			reason = f.Reason
 		}
 		attrs = append(attrs, slog.String("reason", reason), slog.String("error", err.Error()))
-		if serverFault(code) && !errors.Is(ctx.Err(), context.Canceled) {
-			level = slog.LevelError
-		}
 	}
-	s.c.Logger.LogAttrs(ctx, level, "request", attrs...)
+	s.c.Logger.LogAttrs(c, level, "request", attrs...)
 	return told
 }

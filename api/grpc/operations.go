@@ -2,7 +2,9 @@ package grpc
 
 import (
 	"context"
+	"strings"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/signet-hsm/signet/access"
@@ -24,6 +26,7 @@ type Operations interface {
 type operations struct {
 	signetv1.UnimplementedOperationServiceServer
 	domain Operations
+	server *Server
 }
 
 func (s operations) CreateOperation(ctx context.Context, req *signetv1.CreateOperationRequest) (*signetv1.CreateOperationResponse, error) {
@@ -79,23 +82,61 @@ func (s operations) GetOfflineQr(ctx context.Context, req *signetv1.GetOfflineQr
 }
 
 func (s operations) VerifyOfflineOtp(ctx context.Context, req *signetv1.VerifyOfflineOtpRequest) (*signetv1.VerifyOfflineOtpResponse, error) {
-	c := req.GetCheck()
-	if c == nil {
+	if req.GetCheck() == nil {
 		return nil, missing("check")
 	}
-	p := principal(ctx)
+	verdict, err := s.verify(ctx, &callOf(ctx).principal, req.GetCheck())
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.VerifyOfflineOtpResponse{Verdict: verdict}, nil
+}
+
+// VerifyOfflineOtps judges each check on its own.
+func (s operations) VerifyOfflineOtps(ctx context.Context, req *signetv1.VerifyOfflineOtpsRequest) (*signetv1.VerifyOfflineOtpsResponse, error) {
+	results, err := batch(ctx, s.server, req.GetChecks(), s.key, s.judge)
+	return &signetv1.VerifyOfflineOtpsResponse{Results: results}, err
+}
+
+// VerifyOfflineOtpStream judges checks as they come.
+func (s operations) VerifyOfflineOtpStream(stream grpc.BidiStreamingServer[signetv1.VerifyOfflineOtpStreamRequest, signetv1.VerifyOfflineOtpStreamResponse]) error {
+	return converse(s.server, stream, conversation[signetv1.VerifyOfflineOtpStreamRequest, signetv1.VerifyOfflineOtpStreamResponse]{
+		atOnce: checksAtOnce,
+		key:    func(r *signetv1.VerifyOfflineOtpStreamRequest) string { return s.key(r.GetCheck()) },
+		answer: func(ctx context.Context, r *signetv1.VerifyOfflineOtpStreamRequest) *signetv1.VerifyOfflineOtpStreamResponse {
+			return &signetv1.VerifyOfflineOtpStreamResponse{Tag: r.GetTag(), Result: s.judge(ctx, r.GetCheck())}
+		},
+	})
+}
+
+// key: the checks of one registration are judged in their order.
+func (s operations) key(c *signetv1.OtpCheck) string { return strings.ToLower(c.GetRegistrationId()) }
+
+// judge is one check of many.
+func (s operations) judge(ctx context.Context, c *signetv1.OtpCheck) *signetv1.OtpResult {
+	verdict, err := one(ctx, s.server, c, func(ctx context.Context) (*signetv1.OtpVerdict, error) {
+		return s.verify(ctx, &callOf(ctx).principal, c)
+	})
+	if err != nil {
+		return &signetv1.OtpResult{Outcome: &signetv1.OtpResult_Error{Error: err}}
+	}
+	return &signetv1.OtpResult{Outcome: &signetv1.OtpResult_Verdict{Verdict: verdict}}
+}
+
+// verify serves one check.
+func (s operations) verify(ctx context.Context, p *access.Principal, c *signetv1.OtpCheck) (*signetv1.OtpVerdict, error) {
 	v, err := s.domain.OfflineOTP(ctx, p.Tenant, operation.OTPParams{
 		Apps: p.Apps, ID: c.GetOperationId(), OTP: c.GetOtp(), Nonce: c.GetNonce(), Registration: c.GetRegistrationId(), Actor: p.Name,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &signetv1.VerifyOfflineOtpResponse{Verdict: &signetv1.OtpVerdict{
+	return &signetv1.OtpVerdict{
 		Valid: v.Valid, OperationState: operationState(v.State), UserId: v.UserID, RegistrationId: v.Registration,
 		RegistrationStatus: statuses[v.Status], SignatureType: signatureType(v.Factors),
 		RemainingAttempts: int32(v.RemainingAttempts), Flags: v.Flags,
 		Application: &signetv1.Application{Name: v.App, Roles: v.Roles},
-	}}, nil
+	}, nil
 }
 
 func operationState(s operation.State) signetv1.OperationState {

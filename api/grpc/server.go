@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"runtime"
 	"strings"
 	"time"
 
@@ -29,12 +30,14 @@ import (
 
 const (
 	defaultDeadline = 10 * time.Second // of a call that names none
-	longestDeadline = 30 * time.Second // of any call
+	longestDeadline = 30 * time.Second // of any call, unless the configuration says otherwise
 	maxMessage      = 512 << 10        // bytes of a message
 	maxMetadata     = 16 << 10         // bytes of a call's headers
 	maxStreams      = 250              // calls at once on one connection
 	pingEvery       = 10 * time.Second // a client that pings more often is cut off
 	idleConnection  = 10 * time.Minute
+	probeAfter      = time.Minute      // of silence: is the client still there?
+	probeWithin     = 20 * time.Second // then it must answer
 	handshakeWithin = 10 * time.Second
 	readyEvery      = 2 * time.Second  // health asks readiness this often
 	drainWithin     = 10 * time.Second // for running calls when Serve's context ends
@@ -98,6 +101,13 @@ type Config struct {
 	ServiceURL    string // where phones find the service, told with an application; needed with Applications
 	Users         Users  // with Applications
 
+	// MaxDeadline is the longest that a call may take: a caller's deadline beyond it
+	// is brought nearer; 0: 30 s.
+	MaxDeadline time.Duration
+	// Limiter bounds the calls at work of each credential; nil: no bound. Shared with
+	// the REST listener.
+	Limiter *access.Limiter
+
 	Ready   func(context.Context) error // for health; nil: always ready
 	TLS     *tls.Config                 // with ClientCAs and RequireAndVerifyClientCert for mTLS; nil: plain text
 	Now     func() time.Time            // nil: time.Now
@@ -112,9 +122,10 @@ type Server struct {
 	health  *health.Server
 	metrics *metrics
 
-	streamLife time.Duration
-	draining   context.Context //nolint:containedctx // ends when no stream shall take more
-	drain      context.CancelFunc
+	streamLife   time.Duration
+	recheckEvery time.Duration
+	draining     context.Context //nolint:containedctx // ends when no stream shall take more
+	drain        context.CancelFunc
 }
 
 // New builds the server; it does not listen.
@@ -133,6 +144,9 @@ func New(c Config) (*Server, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.MaxDeadline == 0 {
+		c.MaxDeadline = longestDeadline
+	}
 	m, err := newMetrics(c.Metrics)
 	if err != nil {
 		return nil, err
@@ -141,18 +155,9 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("grpc: %w", err)
 	}
-	s := &Server{c: c, metrics: m, health: health.NewServer(), streamLife: streamLife}
+	s := &Server{c: c, metrics: m, health: health.NewServer(), streamLife: streamLife, recheckEvery: recheckEvery}
 	s.draining, s.drain = context.WithCancel(context.Background())
-	options := []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(s.unary),
-		grpc.ChainStreamInterceptor(s.stream),
-		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.MaxHeaderListSize(maxMetadata),
-		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.ConnectionTimeout(handshakeWithin),
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleConnection}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery, PermitWithoutStream: true}),
-	}
+	options := append(transport(), grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream))
 	if c.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(c.TLS)))
 	}
@@ -160,7 +165,7 @@ func New(c Config) (*Server, error) {
 	signetv1.RegisterSignerServiceServer(s.server, signers{authority: c.Authority, operator: c.Operator})
 	signetv1.RegisterCertificateServiceServer(s.server, certificates{authority: c.Authority, server: s})
 	signetv1.RegisterSdkConfigServiceServer(s.server, sdkConfigs{maker: configs})
-	signetv1.RegisterSignatureServiceServer(s.server, signatures{verifier: c.Verifier})
+	signetv1.RegisterSignatureServiceServer(s.server, signatures{verifier: c.Verifier, server: s})
 	s.registerOptional()
 	healthpb.RegisterHealthServer(s.server, s.health)
 	reflection.Register(s.server)
@@ -170,17 +175,33 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
+// transport is how connections are served, whatever is served on them. Workers that
+// stay save each call a goroutine that grows its stack anew; above their number, or
+// when long streams hold them, calls get goroutines of their own.
+func transport() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.NumStreamWorkers(uint32(2 * runtime.GOMAXPROCS(0))),
+		grpc.SharedWriteBuffer(true), // an idle connection holds none
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxMetadata),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(handshakeWithin),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleConnection, Time: probeAfter, Timeout: probeWithin}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery, PermitWithoutStream: true}),
+	}
+}
+
 // registerOptional registers what tiers and administrators call.
 func (s *Server) registerOptional() {
 	c := s.c
 	signetv1.RegisterRegistrationServiceServer(s.server, either[signetv1.RegistrationServiceServer](
 		c.Registrations != nil, registrations{domain: c.Registrations, audit: c.Audit}, signetv1.UnimplementedRegistrationServiceServer{}))
 	signetv1.RegisterOperationServiceServer(s.server, either[signetv1.OperationServiceServer](
-		c.Operations != nil, operations{domain: c.Operations}, signetv1.UnimplementedOperationServiceServer{}))
+		c.Operations != nil, operations{domain: c.Operations, server: s}, signetv1.UnimplementedOperationServiceServer{}))
 	signetv1.RegisterTemplateServiceServer(s.server, either[signetv1.TemplateServiceServer](
 		c.Operations != nil, templates{domain: c.Operations}, signetv1.UnimplementedTemplateServiceServer{}))
 	signetv1.RegisterTokenServiceServer(s.server, either[signetv1.TokenServiceServer](
-		c.Tokens != nil, tokens{domain: c.Tokens}, signetv1.UnimplementedTokenServiceServer{}))
+		c.Tokens != nil, tokens{domain: c.Tokens, server: s}, signetv1.UnimplementedTokenServiceServer{}))
 	signetv1.RegisterMessageServiceServer(s.server, either[signetv1.MessageServiceServer](
 		c.Push != nil, messages{domain: c.Push}, signetv1.UnimplementedMessageServiceServer{}))
 	signetv1.RegisterCallbackServiceServer(s.server, either[signetv1.CallbackServiceServer](

@@ -30,15 +30,22 @@ import (
 	"github.com/signet-hsm/signet/registration"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	if !apitest.Drive(driver) { // the other process of a benchmark
+		pgtest.Main(m)
+	}
+}
 
 const serviceURL = "https://pa.example.com"
 
 // serve runs a server for the test and connects to it.
-func serve(tb testing.TB, c api.Config) *grpc.ClientConn {
+func serve(tb testing.TB, c api.Config, set ...func(*api.Server)) *grpc.ClientConn {
 	tb.Helper()
 	s, err := api.New(c)
 	require.NoError(tb, err)
+	for _, f := range set {
+		f(s)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(tb, err)
 	ctx, stop := context.WithCancel(context.Background())

@@ -86,6 +86,7 @@ var table = []row{
 	{access.ErrCredential, bad, "ERROR_REQUEST", "", deviceRequest},
 	{access.ErrUserExists, bad, "ERROR_ADMIN", "", deviceRequest},
 	{access.ErrUserUnknown, bad, "ERROR_ADMIN", "", deviceRequest},
+	{access.ErrBusy, http.StatusTooManyRequests, "ERROR_REQUEST", "", deviceRequest},
 	{access.ErrConfig, fail, "ERROR_GENERIC", unexplained, deviceGeneric},
 
 	{app.ErrNotFound, bad, "ERROR_ADMIN", "", deviceActivation},

@@ -16,3 +16,10 @@ func DeviceRoutes() []rest.Route { return deviceRoutes(all) }
 
 // MobileRoutes is the mobile token API's table.
 func MobileRoutes() []rest.Route { return mobileRoutes(all) }
+
+// The hand-written answers, and the names in them.
+var (
+	SignatureAnswer = signatureAnswer
+	TokenAnswer     = tokenAnswer
+	SignatureType   = signatureType
+)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -65,6 +66,9 @@ type Config struct {
 	// TrustedProxies are believed when they say where a phone's request came from.
 	TrustedProxies []netip.Prefix
 
+	Limiter *access.Limiter // of the calls at work of each credential; nil: no bound
+	Timeout time.Duration   // of a request; 0: 10 s
+
 	BasePath string // of the application tiers' routes, "" or "/powerauth-cloud"
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer
@@ -108,7 +112,7 @@ func New(c Config) (*API, error) {
 		Dialect:  rest.Dialect{Name: "powerauth", Authenticate: basic(c.Basic), Problem: cloudProblem},
 		Routes:   cloudRoutes(c.BasePath, h),
 		Prefixes: []string{c.BasePath}, // the root: this dialect answers what nobody else does
-		Logger:   c.Logger, Metrics: c.Metrics,
+		Limiter:  c.Limiter, Timeout: c.Timeout, Logger: c.Logger, Metrics: c.Metrics,
 	})
 	if err != nil {
 		return nil, err
@@ -117,7 +121,7 @@ func New(c Config) (*API, error) {
 		Dialect:  rest.Dialect{Name: "powerauth-device", Authenticate: basic(c.Basic), Problem: deviceProblem},
 		Routes:   deviceRoutes(h),
 		Prefixes: []string{"/pa"},
-		Logger:   c.Logger, Metrics: c.Metrics,
+		Limiter:  c.Limiter, Timeout: c.Timeout, Logger: c.Logger, Metrics: c.Metrics,
 	})
 	if err != nil {
 		return nil, err
@@ -127,7 +131,7 @@ func New(c Config) (*API, error) {
 		Routes:   mobileRoutes(h),
 		Prefixes: []string{"/api"},
 		Proxies:  c.TrustedProxies,
-		Logger:   c.Logger, Metrics: c.Metrics,
+		Limiter:  c.Limiter, Timeout: c.Timeout, Logger: c.Logger, Metrics: c.Metrics,
 	})
 	if err != nil {
 		return nil, err
@@ -294,7 +298,7 @@ func mobileRoutes(h *handlers) []rest.Route {
 
 func basic(a Authenticator) func(context.Context, *http.Request) (access.Principal, error) {
 	return func(ctx context.Context, r *http.Request) (access.Principal, error) {
-		user, password, ok := rest.Basic(r.Header)
+		user, password, ok := rest.AuthorizationOf(r.Header).Basic()
 		if !ok {
 			return access.Principal{}, access.ErrUnauthenticated
 		}

@@ -3,7 +3,6 @@ package powerauth
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/signet-hsm/signet/api/internal/rest"
 	"github.com/signet-hsm/signet/api/powerauth/internal/spec"
@@ -14,7 +13,7 @@ import (
 // verifySignature is PA-AUTH-01. A wrong signature is 200 with signatureValid
 // false.
 func (h *handlers) verifySignature(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	body, err := rest.Decode[spec.VerifySignature](r, "requestBody", "queryParams")
+	body, err := readSignature(r)
 	if err != nil {
 		return rest.Response{}, err
 	}
@@ -26,13 +25,7 @@ func (h *handlers) verifySignature(ctx context.Context, r *rest.Request) (rest.R
 	if err != nil {
 		return rest.Response{}, err
 	}
-	return rest.OK(spec.SignatureResult{
-		SignatureValid: v.Valid, UserId: v.UserID, RegistrationId: v.ID,
-		RegistrationStatus: spec.RegistrationStatus(v.Status),
-		SignatureType:      spec.SignatureType(strings.ToUpper(v.Factors.String())),
-		RemainingAttempts:  int64(v.RemainingAttempts), Flags: v.Flags,
-		Application: spec.ApplicationInfo{Name: v.App, Roles: v.Roles},
-	}), nil
+	return signatureAnswer(v), nil
 }
 
 func verifyRequest(r *rest.Request, body spec.VerifySignature) (registration.VerifyRequest, error) {

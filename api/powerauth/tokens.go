@@ -3,10 +3,8 @@ package powerauth
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/signet-hsm/signet/api/internal/rest"
-	"github.com/signet-hsm/signet/api/powerauth/internal/spec"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/signature"
 	"github.com/signet-hsm/signet/tenant"
@@ -26,7 +24,7 @@ var _ Tokens = (*token.Keeper)(nil)
 // verifyToken is PA-AUTH-02. A token that is not accepted is 200 with tokenValid
 // false; of one whose digest is wrong nothing is told.
 func (h *handlers) verifyToken(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	body, err := rest.Decode[spec.VerifyToken](r)
+	body, err := readToken(r)
 	if err != nil {
 		return rest.Response{}, err
 	}
@@ -46,11 +44,7 @@ func (h *handlers) verifyToken(ctx context.Context, r *rest.Request) (rest.Respo
 	if !v.Judged { // the contract wants a value
 		v.Status, v.Factors = registration.StateRemoved, signature.Possession
 	}
-	return rest.OK(spec.TokenResult{
-		TokenValid: v.Valid, UserId: v.UserID, RegistrationId: v.RegistrationID,
-		RegistrationStatus: spec.RegistrationStatus(v.Status), SignatureType: spec.SignatureType(strings.ToUpper(v.Factors.String())),
-		Flags: v.Flags, Application: spec.ApplicationInfo{Name: v.App, Roles: v.Roles},
-	}), nil
+	return tokenAnswer(v), nil
 }
 
 // createToken is POST /pa/v3/token/create.

@@ -20,7 +20,11 @@ import (
 	"github.com/signet-hsm/signet/signature"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	if !apitest.Drive(driver) { // the other process of a benchmark
+		pgtest.Main(m)
+	}
+}
 
 // login is a username and its password; the zero value sends none.
 type login struct{ user, password string }

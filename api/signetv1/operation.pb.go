@@ -1013,6 +1013,284 @@ func (x *VerifyOfflineOtpResponse) GetVerdict() *OtpVerdict {
 	return nil
 }
 
+// OtpResult is a verdict, or why there is none.
+type OtpResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*OtpResult_Verdict
+	//	*OtpResult_Error
+	Outcome       isOtpResult_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OtpResult) Reset() {
+	*x = OtpResult{}
+	mi := &file_signetv1_operation_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OtpResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OtpResult) ProtoMessage() {}
+
+func (x *OtpResult) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_operation_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OtpResult.ProtoReflect.Descriptor instead.
+func (*OtpResult) Descriptor() ([]byte, []int) {
+	return file_signetv1_operation_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *OtpResult) GetOutcome() isOtpResult_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *OtpResult) GetVerdict() *OtpVerdict {
+	if x != nil {
+		if x, ok := x.Outcome.(*OtpResult_Verdict); ok {
+			return x.Verdict
+		}
+	}
+	return nil
+}
+
+func (x *OtpResult) GetError() *CheckError {
+	if x != nil {
+		if x, ok := x.Outcome.(*OtpResult_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isOtpResult_Outcome interface {
+	isOtpResult_Outcome()
+}
+
+type OtpResult_Verdict struct {
+	Verdict *OtpVerdict `protobuf:"bytes,1,opt,name=verdict,proto3,oneof"`
+}
+
+type OtpResult_Error struct {
+	Error *CheckError `protobuf:"bytes,2,opt,name=error,proto3,oneof"`
+}
+
+func (*OtpResult_Verdict) isOtpResult_Outcome() {}
+
+func (*OtpResult_Error) isOtpResult_Outcome() {}
+
+type VerifyOfflineOtpsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1..256.
+	Checks        []*OtpCheck `protobuf:"bytes,1,rep,name=checks,proto3" json:"checks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyOfflineOtpsRequest) Reset() {
+	*x = VerifyOfflineOtpsRequest{}
+	mi := &file_signetv1_operation_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyOfflineOtpsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyOfflineOtpsRequest) ProtoMessage() {}
+
+func (x *VerifyOfflineOtpsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_operation_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyOfflineOtpsRequest.ProtoReflect.Descriptor instead.
+func (*VerifyOfflineOtpsRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_operation_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *VerifyOfflineOtpsRequest) GetChecks() []*OtpCheck {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+type VerifyOfflineOtpsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the checks.
+	Results       []*OtpResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyOfflineOtpsResponse) Reset() {
+	*x = VerifyOfflineOtpsResponse{}
+	mi := &file_signetv1_operation_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyOfflineOtpsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyOfflineOtpsResponse) ProtoMessage() {}
+
+func (x *VerifyOfflineOtpsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_operation_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyOfflineOtpsResponse.ProtoReflect.Descriptor instead.
+func (*VerifyOfflineOtpsResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_operation_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *VerifyOfflineOtpsResponse) GetResults() []*OtpResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+type VerifyOfflineOtpStreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the caller and repeated in the answer.
+	Tag           uint64    `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	Check         *OtpCheck `protobuf:"bytes,2,opt,name=check,proto3" json:"check,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyOfflineOtpStreamRequest) Reset() {
+	*x = VerifyOfflineOtpStreamRequest{}
+	mi := &file_signetv1_operation_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyOfflineOtpStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyOfflineOtpStreamRequest) ProtoMessage() {}
+
+func (x *VerifyOfflineOtpStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_operation_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyOfflineOtpStreamRequest.ProtoReflect.Descriptor instead.
+func (*VerifyOfflineOtpStreamRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_operation_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *VerifyOfflineOtpStreamRequest) GetTag() uint64 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
+func (x *VerifyOfflineOtpStreamRequest) GetCheck() *OtpCheck {
+	if x != nil {
+		return x.Check
+	}
+	return nil
+}
+
+type VerifyOfflineOtpStreamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tag           uint64                 `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	Result        *OtpResult             `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyOfflineOtpStreamResponse) Reset() {
+	*x = VerifyOfflineOtpStreamResponse{}
+	mi := &file_signetv1_operation_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyOfflineOtpStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyOfflineOtpStreamResponse) ProtoMessage() {}
+
+func (x *VerifyOfflineOtpStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_operation_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyOfflineOtpStreamResponse.ProtoReflect.Descriptor instead.
+func (*VerifyOfflineOtpStreamResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_operation_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *VerifyOfflineOtpStreamResponse) GetTag() uint64 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
+func (x *VerifyOfflineOtpStreamResponse) GetResult() *OtpResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
 var File_signetv1_operation_proto protoreflect.FileDescriptor
 
 const file_signetv1_operation_proto_rawDesc = "" +
@@ -1102,7 +1380,21 @@ const file_signetv1_operation_proto_rawDesc = "" +
 	"\x17VerifyOfflineOtpRequest\x12)\n" +
 	"\x05check\x18\x01 \x01(\v2\x13.signet.v1.OtpCheckR\x05check\"K\n" +
 	"\x18VerifyOfflineOtpResponse\x12/\n" +
-	"\averdict\x18\x01 \x01(\v2\x15.signet.v1.OtpVerdictR\averdict*\xe1\x01\n" +
+	"\averdict\x18\x01 \x01(\v2\x15.signet.v1.OtpVerdictR\averdict\"x\n" +
+	"\tOtpResult\x121\n" +
+	"\averdict\x18\x01 \x01(\v2\x15.signet.v1.OtpVerdictH\x00R\averdict\x12-\n" +
+	"\x05error\x18\x02 \x01(\v2\x15.signet.v1.CheckErrorH\x00R\x05errorB\t\n" +
+	"\aoutcome\"G\n" +
+	"\x18VerifyOfflineOtpsRequest\x12+\n" +
+	"\x06checks\x18\x01 \x03(\v2\x13.signet.v1.OtpCheckR\x06checks\"K\n" +
+	"\x19VerifyOfflineOtpsResponse\x12.\n" +
+	"\aresults\x18\x01 \x03(\v2\x14.signet.v1.OtpResultR\aresults\"\\\n" +
+	"\x1dVerifyOfflineOtpStreamRequest\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\x04R\x03tag\x12)\n" +
+	"\x05check\x18\x02 \x01(\v2\x13.signet.v1.OtpCheckR\x05check\"`\n" +
+	"\x1eVerifyOfflineOtpStreamResponse\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\x04R\x03tag\x12,\n" +
+	"\x06result\x18\x02 \x01(\v2\x14.signet.v1.OtpResultR\x06result*\xe1\x01\n" +
 	"\x0eOperationState\x12\x1f\n" +
 	"\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17OPERATION_STATE_PENDING\x10\x01\x12\x1c\n" +
@@ -1110,13 +1402,15 @@ const file_signetv1_operation_proto_rawDesc = "" +
 	"\x17OPERATION_STATE_EXPIRED\x10\x03\x12\x1c\n" +
 	"\x18OPERATION_STATE_APPROVED\x10\x04\x12\x1c\n" +
 	"\x18OPERATION_STATE_REJECTED\x10\x05\x12\x1a\n" +
-	"\x16OPERATION_STATE_FAILED\x10\x062\xc5\x03\n" +
+	"\x16OPERATION_STATE_FAILED\x10\x062\x98\x05\n" +
 	"\x10OperationService\x12X\n" +
 	"\x0fCreateOperation\x12!.signet.v1.CreateOperationRequest\x1a\".signet.v1.CreateOperationResponse\x12O\n" +
 	"\fGetOperation\x12\x1e.signet.v1.GetOperationRequest\x1a\x1f.signet.v1.GetOperationResponse\x12X\n" +
 	"\x0fCancelOperation\x12!.signet.v1.CancelOperationRequest\x1a\".signet.v1.CancelOperationResponse\x12O\n" +
 	"\fGetOfflineQr\x12\x1e.signet.v1.GetOfflineQrRequest\x1a\x1f.signet.v1.GetOfflineQrResponse\x12[\n" +
-	"\x10VerifyOfflineOtp\x12\".signet.v1.VerifyOfflineOtpRequest\x1a#.signet.v1.VerifyOfflineOtpResponseB4Z2github.com/signet-hsm/signet/api/signetv1;signetv1b\x06proto3"
+	"\x10VerifyOfflineOtp\x12\".signet.v1.VerifyOfflineOtpRequest\x1a#.signet.v1.VerifyOfflineOtpResponse\x12^\n" +
+	"\x11VerifyOfflineOtps\x12#.signet.v1.VerifyOfflineOtpsRequest\x1a$.signet.v1.VerifyOfflineOtpsResponse\x12q\n" +
+	"\x16VerifyOfflineOtpStream\x12(.signet.v1.VerifyOfflineOtpStreamRequest\x1a).signet.v1.VerifyOfflineOtpStreamResponse(\x010\x01B4Z2github.com/signet-hsm/signet/api/signetv1;signetv1b\x06proto3"
 
 var (
 	file_signetv1_operation_proto_rawDescOnce sync.Once
@@ -1131,64 +1425,80 @@ func file_signetv1_operation_proto_rawDescGZIP() []byte {
 }
 
 var file_signetv1_operation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_signetv1_operation_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_signetv1_operation_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_signetv1_operation_proto_goTypes = []any{
-	(OperationState)(0),              // 0: signet.v1.OperationState
-	(*Operation)(nil),                // 1: signet.v1.Operation
-	(*OperationOrder)(nil),           // 2: signet.v1.OperationOrder
-	(*CreateOperationRequest)(nil),   // 3: signet.v1.CreateOperationRequest
-	(*CreateOperationResponse)(nil),  // 4: signet.v1.CreateOperationResponse
-	(*GetOperationRequest)(nil),      // 5: signet.v1.GetOperationRequest
-	(*GetOperationResponse)(nil),     // 6: signet.v1.GetOperationResponse
-	(*CancelOperationRequest)(nil),   // 7: signet.v1.CancelOperationRequest
-	(*CancelOperationResponse)(nil),  // 8: signet.v1.CancelOperationResponse
-	(*GetOfflineQrRequest)(nil),      // 9: signet.v1.GetOfflineQrRequest
-	(*GetOfflineQrResponse)(nil),     // 10: signet.v1.GetOfflineQrResponse
-	(*OtpCheck)(nil),                 // 11: signet.v1.OtpCheck
-	(*OtpVerdict)(nil),               // 12: signet.v1.OtpVerdict
-	(*VerifyOfflineOtpRequest)(nil),  // 13: signet.v1.VerifyOfflineOtpRequest
-	(*VerifyOfflineOtpResponse)(nil), // 14: signet.v1.VerifyOfflineOtpResponse
-	nil,                              // 15: signet.v1.Operation.ParametersEntry
-	nil,                              // 16: signet.v1.Operation.AdditionalDataEntry
-	nil,                              // 17: signet.v1.OperationOrder.ParametersEntry
-	(*timestamppb.Timestamp)(nil),    // 18: google.protobuf.Timestamp
-	(SignatureType)(0),               // 19: signet.v1.SignatureType
-	(RegistrationStatus)(0),          // 20: signet.v1.RegistrationStatus
-	(*Application)(nil),              // 21: signet.v1.Application
+	(OperationState)(0),                    // 0: signet.v1.OperationState
+	(*Operation)(nil),                      // 1: signet.v1.Operation
+	(*OperationOrder)(nil),                 // 2: signet.v1.OperationOrder
+	(*CreateOperationRequest)(nil),         // 3: signet.v1.CreateOperationRequest
+	(*CreateOperationResponse)(nil),        // 4: signet.v1.CreateOperationResponse
+	(*GetOperationRequest)(nil),            // 5: signet.v1.GetOperationRequest
+	(*GetOperationResponse)(nil),           // 6: signet.v1.GetOperationResponse
+	(*CancelOperationRequest)(nil),         // 7: signet.v1.CancelOperationRequest
+	(*CancelOperationResponse)(nil),        // 8: signet.v1.CancelOperationResponse
+	(*GetOfflineQrRequest)(nil),            // 9: signet.v1.GetOfflineQrRequest
+	(*GetOfflineQrResponse)(nil),           // 10: signet.v1.GetOfflineQrResponse
+	(*OtpCheck)(nil),                       // 11: signet.v1.OtpCheck
+	(*OtpVerdict)(nil),                     // 12: signet.v1.OtpVerdict
+	(*VerifyOfflineOtpRequest)(nil),        // 13: signet.v1.VerifyOfflineOtpRequest
+	(*VerifyOfflineOtpResponse)(nil),       // 14: signet.v1.VerifyOfflineOtpResponse
+	(*OtpResult)(nil),                      // 15: signet.v1.OtpResult
+	(*VerifyOfflineOtpsRequest)(nil),       // 16: signet.v1.VerifyOfflineOtpsRequest
+	(*VerifyOfflineOtpsResponse)(nil),      // 17: signet.v1.VerifyOfflineOtpsResponse
+	(*VerifyOfflineOtpStreamRequest)(nil),  // 18: signet.v1.VerifyOfflineOtpStreamRequest
+	(*VerifyOfflineOtpStreamResponse)(nil), // 19: signet.v1.VerifyOfflineOtpStreamResponse
+	nil,                                    // 20: signet.v1.Operation.ParametersEntry
+	nil,                                    // 21: signet.v1.Operation.AdditionalDataEntry
+	nil,                                    // 22: signet.v1.OperationOrder.ParametersEntry
+	(*timestamppb.Timestamp)(nil),          // 23: google.protobuf.Timestamp
+	(SignatureType)(0),                     // 24: signet.v1.SignatureType
+	(RegistrationStatus)(0),                // 25: signet.v1.RegistrationStatus
+	(*Application)(nil),                    // 26: signet.v1.Application
+	(*CheckError)(nil),                     // 27: signet.v1.CheckError
 }
 var file_signetv1_operation_proto_depIdxs = []int32{
-	15, // 0: signet.v1.Operation.parameters:type_name -> signet.v1.Operation.ParametersEntry
+	20, // 0: signet.v1.Operation.parameters:type_name -> signet.v1.Operation.ParametersEntry
 	0,  // 1: signet.v1.Operation.state:type_name -> signet.v1.OperationState
-	16, // 2: signet.v1.Operation.additional_data:type_name -> signet.v1.Operation.AdditionalDataEntry
-	18, // 3: signet.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
-	18, // 4: signet.v1.Operation.expires_at:type_name -> google.protobuf.Timestamp
-	19, // 5: signet.v1.Operation.signature_types:type_name -> signet.v1.SignatureType
-	18, // 6: signet.v1.Operation.finished_at:type_name -> google.protobuf.Timestamp
-	17, // 7: signet.v1.OperationOrder.parameters:type_name -> signet.v1.OperationOrder.ParametersEntry
+	21, // 2: signet.v1.Operation.additional_data:type_name -> signet.v1.Operation.AdditionalDataEntry
+	23, // 3: signet.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	23, // 4: signet.v1.Operation.expires_at:type_name -> google.protobuf.Timestamp
+	24, // 5: signet.v1.Operation.signature_types:type_name -> signet.v1.SignatureType
+	23, // 6: signet.v1.Operation.finished_at:type_name -> google.protobuf.Timestamp
+	22, // 7: signet.v1.OperationOrder.parameters:type_name -> signet.v1.OperationOrder.ParametersEntry
 	2,  // 8: signet.v1.CreateOperationRequest.order:type_name -> signet.v1.OperationOrder
 	1,  // 9: signet.v1.CreateOperationResponse.operation:type_name -> signet.v1.Operation
 	1,  // 10: signet.v1.GetOperationResponse.operation:type_name -> signet.v1.Operation
 	0,  // 11: signet.v1.OtpVerdict.operation_state:type_name -> signet.v1.OperationState
-	20, // 12: signet.v1.OtpVerdict.registration_status:type_name -> signet.v1.RegistrationStatus
-	19, // 13: signet.v1.OtpVerdict.signature_type:type_name -> signet.v1.SignatureType
-	21, // 14: signet.v1.OtpVerdict.application:type_name -> signet.v1.Application
+	25, // 12: signet.v1.OtpVerdict.registration_status:type_name -> signet.v1.RegistrationStatus
+	24, // 13: signet.v1.OtpVerdict.signature_type:type_name -> signet.v1.SignatureType
+	26, // 14: signet.v1.OtpVerdict.application:type_name -> signet.v1.Application
 	11, // 15: signet.v1.VerifyOfflineOtpRequest.check:type_name -> signet.v1.OtpCheck
 	12, // 16: signet.v1.VerifyOfflineOtpResponse.verdict:type_name -> signet.v1.OtpVerdict
-	3,  // 17: signet.v1.OperationService.CreateOperation:input_type -> signet.v1.CreateOperationRequest
-	5,  // 18: signet.v1.OperationService.GetOperation:input_type -> signet.v1.GetOperationRequest
-	7,  // 19: signet.v1.OperationService.CancelOperation:input_type -> signet.v1.CancelOperationRequest
-	9,  // 20: signet.v1.OperationService.GetOfflineQr:input_type -> signet.v1.GetOfflineQrRequest
-	13, // 21: signet.v1.OperationService.VerifyOfflineOtp:input_type -> signet.v1.VerifyOfflineOtpRequest
-	4,  // 22: signet.v1.OperationService.CreateOperation:output_type -> signet.v1.CreateOperationResponse
-	6,  // 23: signet.v1.OperationService.GetOperation:output_type -> signet.v1.GetOperationResponse
-	8,  // 24: signet.v1.OperationService.CancelOperation:output_type -> signet.v1.CancelOperationResponse
-	10, // 25: signet.v1.OperationService.GetOfflineQr:output_type -> signet.v1.GetOfflineQrResponse
-	14, // 26: signet.v1.OperationService.VerifyOfflineOtp:output_type -> signet.v1.VerifyOfflineOtpResponse
-	22, // [22:27] is the sub-list for method output_type
-	17, // [17:22] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	12, // 17: signet.v1.OtpResult.verdict:type_name -> signet.v1.OtpVerdict
+	27, // 18: signet.v1.OtpResult.error:type_name -> signet.v1.CheckError
+	11, // 19: signet.v1.VerifyOfflineOtpsRequest.checks:type_name -> signet.v1.OtpCheck
+	15, // 20: signet.v1.VerifyOfflineOtpsResponse.results:type_name -> signet.v1.OtpResult
+	11, // 21: signet.v1.VerifyOfflineOtpStreamRequest.check:type_name -> signet.v1.OtpCheck
+	15, // 22: signet.v1.VerifyOfflineOtpStreamResponse.result:type_name -> signet.v1.OtpResult
+	3,  // 23: signet.v1.OperationService.CreateOperation:input_type -> signet.v1.CreateOperationRequest
+	5,  // 24: signet.v1.OperationService.GetOperation:input_type -> signet.v1.GetOperationRequest
+	7,  // 25: signet.v1.OperationService.CancelOperation:input_type -> signet.v1.CancelOperationRequest
+	9,  // 26: signet.v1.OperationService.GetOfflineQr:input_type -> signet.v1.GetOfflineQrRequest
+	13, // 27: signet.v1.OperationService.VerifyOfflineOtp:input_type -> signet.v1.VerifyOfflineOtpRequest
+	16, // 28: signet.v1.OperationService.VerifyOfflineOtps:input_type -> signet.v1.VerifyOfflineOtpsRequest
+	18, // 29: signet.v1.OperationService.VerifyOfflineOtpStream:input_type -> signet.v1.VerifyOfflineOtpStreamRequest
+	4,  // 30: signet.v1.OperationService.CreateOperation:output_type -> signet.v1.CreateOperationResponse
+	6,  // 31: signet.v1.OperationService.GetOperation:output_type -> signet.v1.GetOperationResponse
+	8,  // 32: signet.v1.OperationService.CancelOperation:output_type -> signet.v1.CancelOperationResponse
+	10, // 33: signet.v1.OperationService.GetOfflineQr:output_type -> signet.v1.GetOfflineQrResponse
+	14, // 34: signet.v1.OperationService.VerifyOfflineOtp:output_type -> signet.v1.VerifyOfflineOtpResponse
+	17, // 35: signet.v1.OperationService.VerifyOfflineOtps:output_type -> signet.v1.VerifyOfflineOtpsResponse
+	19, // 36: signet.v1.OperationService.VerifyOfflineOtpStream:output_type -> signet.v1.VerifyOfflineOtpStreamResponse
+	30, // [30:37] is the sub-list for method output_type
+	23, // [23:30] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_signetv1_operation_proto_init() }
@@ -1197,13 +1507,17 @@ func file_signetv1_operation_proto_init() {
 		return
 	}
 	file_signetv1_signature_proto_init()
+	file_signetv1_operation_proto_msgTypes[14].OneofWrappers = []any{
+		(*OtpResult_Verdict)(nil),
+		(*OtpResult_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signetv1_operation_proto_rawDesc), len(file_signetv1_operation_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,11 +19,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	OperationService_CreateOperation_FullMethodName  = "/signet.v1.OperationService/CreateOperation"
-	OperationService_GetOperation_FullMethodName     = "/signet.v1.OperationService/GetOperation"
-	OperationService_CancelOperation_FullMethodName  = "/signet.v1.OperationService/CancelOperation"
-	OperationService_GetOfflineQr_FullMethodName     = "/signet.v1.OperationService/GetOfflineQr"
-	OperationService_VerifyOfflineOtp_FullMethodName = "/signet.v1.OperationService/VerifyOfflineOtp"
+	OperationService_CreateOperation_FullMethodName        = "/signet.v1.OperationService/CreateOperation"
+	OperationService_GetOperation_FullMethodName           = "/signet.v1.OperationService/GetOperation"
+	OperationService_CancelOperation_FullMethodName        = "/signet.v1.OperationService/CancelOperation"
+	OperationService_GetOfflineQr_FullMethodName           = "/signet.v1.OperationService/GetOfflineQr"
+	OperationService_VerifyOfflineOtp_FullMethodName       = "/signet.v1.OperationService/VerifyOfflineOtp"
+	OperationService_VerifyOfflineOtps_FullMethodName      = "/signet.v1.OperationService/VerifyOfflineOtps"
+	OperationService_VerifyOfflineOtpStream_FullMethodName = "/signet.v1.OperationService/VerifyOfflineOtpStream"
 )
 
 // OperationServiceClient is the client API for OperationService service.
@@ -46,6 +48,15 @@ type OperationServiceClient interface {
 	// VerifyOfflineOtp judges what the person copied. A wrong OTP is an OK answer
 	// with valid = false; one of a wrong form is INVALID_ARGUMENT and counts nothing.
 	VerifyOfflineOtp(ctx context.Context, in *VerifyOfflineOtpRequest, opts ...grpc.CallOption) (*VerifyOfflineOtpResponse, error)
+	// VerifyOfflineOtps judges each check on its own: one that is refused takes no
+	// other with it, and the call as such is OK. Checks of one registration are judged in
+	// their order. Needs the integration role.
+	VerifyOfflineOtps(ctx context.Context, in *VerifyOfflineOtpsRequest, opts ...grpc.CallOption) (*VerifyOfflineOtpsResponse, error)
+	// VerifyOfflineOtpStream judges checks as they come and answers each when it is
+	// judged, which need not be in their order; of one registration it is. It is
+	// bounded, checked again and ended like SignatureService.VerifySignatureStream.
+	// Needs the integration role.
+	VerifyOfflineOtpStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[VerifyOfflineOtpStreamRequest, VerifyOfflineOtpStreamResponse], error)
 }
 
 type operationServiceClient struct {
@@ -106,6 +117,29 @@ func (c *operationServiceClient) VerifyOfflineOtp(ctx context.Context, in *Verif
 	return out, nil
 }
 
+func (c *operationServiceClient) VerifyOfflineOtps(ctx context.Context, in *VerifyOfflineOtpsRequest, opts ...grpc.CallOption) (*VerifyOfflineOtpsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyOfflineOtpsResponse)
+	err := c.cc.Invoke(ctx, OperationService_VerifyOfflineOtps_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operationServiceClient) VerifyOfflineOtpStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[VerifyOfflineOtpStreamRequest, VerifyOfflineOtpStreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &OperationService_ServiceDesc.Streams[0], OperationService_VerifyOfflineOtpStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[VerifyOfflineOtpStreamRequest, VerifyOfflineOtpStreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperationService_VerifyOfflineOtpStreamClient = grpc.BidiStreamingClient[VerifyOfflineOtpStreamRequest, VerifyOfflineOtpStreamResponse]
+
 // OperationServiceServer is the server API for OperationService service.
 // All implementations must embed UnimplementedOperationServiceServer
 // for forward compatibility.
@@ -126,6 +160,15 @@ type OperationServiceServer interface {
 	// VerifyOfflineOtp judges what the person copied. A wrong OTP is an OK answer
 	// with valid = false; one of a wrong form is INVALID_ARGUMENT and counts nothing.
 	VerifyOfflineOtp(context.Context, *VerifyOfflineOtpRequest) (*VerifyOfflineOtpResponse, error)
+	// VerifyOfflineOtps judges each check on its own: one that is refused takes no
+	// other with it, and the call as such is OK. Checks of one registration are judged in
+	// their order. Needs the integration role.
+	VerifyOfflineOtps(context.Context, *VerifyOfflineOtpsRequest) (*VerifyOfflineOtpsResponse, error)
+	// VerifyOfflineOtpStream judges checks as they come and answers each when it is
+	// judged, which need not be in their order; of one registration it is. It is
+	// bounded, checked again and ended like SignatureService.VerifySignatureStream.
+	// Needs the integration role.
+	VerifyOfflineOtpStream(grpc.BidiStreamingServer[VerifyOfflineOtpStreamRequest, VerifyOfflineOtpStreamResponse]) error
 	mustEmbedUnimplementedOperationServiceServer()
 }
 
@@ -150,6 +193,12 @@ func (UnimplementedOperationServiceServer) GetOfflineQr(context.Context, *GetOff
 }
 func (UnimplementedOperationServiceServer) VerifyOfflineOtp(context.Context, *VerifyOfflineOtpRequest) (*VerifyOfflineOtpResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method VerifyOfflineOtp not implemented")
+}
+func (UnimplementedOperationServiceServer) VerifyOfflineOtps(context.Context, *VerifyOfflineOtpsRequest) (*VerifyOfflineOtpsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyOfflineOtps not implemented")
+}
+func (UnimplementedOperationServiceServer) VerifyOfflineOtpStream(grpc.BidiStreamingServer[VerifyOfflineOtpStreamRequest, VerifyOfflineOtpStreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method VerifyOfflineOtpStream not implemented")
 }
 func (UnimplementedOperationServiceServer) mustEmbedUnimplementedOperationServiceServer() {}
 func (UnimplementedOperationServiceServer) testEmbeddedByValue()                          {}
@@ -262,6 +311,31 @@ func _OperationService_VerifyOfflineOtp_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperationService_VerifyOfflineOtps_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyOfflineOtpsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationServiceServer).VerifyOfflineOtps(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperationService_VerifyOfflineOtps_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationServiceServer).VerifyOfflineOtps(ctx, req.(*VerifyOfflineOtpsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperationService_VerifyOfflineOtpStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(OperationServiceServer).VerifyOfflineOtpStream(&grpc.GenericServerStream[VerifyOfflineOtpStreamRequest, VerifyOfflineOtpStreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperationService_VerifyOfflineOtpStreamServer = grpc.BidiStreamingServer[VerifyOfflineOtpStreamRequest, VerifyOfflineOtpStreamResponse]
+
 // OperationService_ServiceDesc is the grpc.ServiceDesc for OperationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -289,7 +363,18 @@ var OperationService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "VerifyOfflineOtp",
 			Handler:    _OperationService_VerifyOfflineOtp_Handler,
 		},
+		{
+			MethodName: "VerifyOfflineOtps",
+			Handler:    _OperationService_VerifyOfflineOtps_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "VerifyOfflineOtpStream",
+			Handler:       _OperationService_VerifyOfflineOtpStream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "signetv1/operation.proto",
 }

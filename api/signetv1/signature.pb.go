@@ -466,6 +466,408 @@ func (x *VerifySignatureResponse) GetVerdict() *SignatureVerdict {
 	return nil
 }
 
+// CheckError is what the status of the unary call would be.
+type CheckError struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A code of gRPC: 3 INVALID_ARGUMENT, 14 UNAVAILABLE (no verdict was reached), ...
+	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	// Stable; empty for INTERNAL.
+	Reason        string            `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string            `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	Violations    []*CheckViolation `protobuf:"bytes,4,rep,name=violations,proto3" json:"violations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckError) Reset() {
+	*x = CheckError{}
+	mi := &file_signetv1_signature_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckError) ProtoMessage() {}
+
+func (x *CheckError) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signature_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckError.ProtoReflect.Descriptor instead.
+func (*CheckError) Descriptor() ([]byte, []int) {
+	return file_signetv1_signature_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CheckError) GetCode() int32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *CheckError) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *CheckError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *CheckError) GetViolations() []*CheckViolation {
+	if x != nil {
+		return x.Violations
+	}
+	return nil
+}
+
+type CheckViolation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path of the field in the request.
+	Field         string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	Description   string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckViolation) Reset() {
+	*x = CheckViolation{}
+	mi := &file_signetv1_signature_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckViolation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckViolation) ProtoMessage() {}
+
+func (x *CheckViolation) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signature_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckViolation.ProtoReflect.Descriptor instead.
+func (*CheckViolation) Descriptor() ([]byte, []int) {
+	return file_signetv1_signature_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CheckViolation) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *CheckViolation) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+// SignatureResult is a verdict, or why there is none.
+type SignatureResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*SignatureResult_Verdict
+	//	*SignatureResult_Error
+	Outcome       isSignatureResult_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignatureResult) Reset() {
+	*x = SignatureResult{}
+	mi := &file_signetv1_signature_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignatureResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignatureResult) ProtoMessage() {}
+
+func (x *SignatureResult) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signature_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignatureResult.ProtoReflect.Descriptor instead.
+func (*SignatureResult) Descriptor() ([]byte, []int) {
+	return file_signetv1_signature_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SignatureResult) GetOutcome() isSignatureResult_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *SignatureResult) GetVerdict() *SignatureVerdict {
+	if x != nil {
+		if x, ok := x.Outcome.(*SignatureResult_Verdict); ok {
+			return x.Verdict
+		}
+	}
+	return nil
+}
+
+func (x *SignatureResult) GetError() *CheckError {
+	if x != nil {
+		if x, ok := x.Outcome.(*SignatureResult_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isSignatureResult_Outcome interface {
+	isSignatureResult_Outcome()
+}
+
+type SignatureResult_Verdict struct {
+	Verdict *SignatureVerdict `protobuf:"bytes,1,opt,name=verdict,proto3,oneof"`
+}
+
+type SignatureResult_Error struct {
+	Error *CheckError `protobuf:"bytes,2,opt,name=error,proto3,oneof"`
+}
+
+func (*SignatureResult_Verdict) isSignatureResult_Outcome() {}
+
+func (*SignatureResult_Error) isSignatureResult_Outcome() {}
+
+type VerifySignaturesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1..256.
+	Checks        []*SignatureCheck `protobuf:"bytes,1,rep,name=checks,proto3" json:"checks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifySignaturesRequest) Reset() {
+	*x = VerifySignaturesRequest{}
+	mi := &file_signetv1_signature_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifySignaturesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifySignaturesRequest) ProtoMessage() {}
+
+func (x *VerifySignaturesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signature_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifySignaturesRequest.ProtoReflect.Descriptor instead.
+func (*VerifySignaturesRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_signature_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *VerifySignaturesRequest) GetChecks() []*SignatureCheck {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+type VerifySignaturesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the checks.
+	Results       []*SignatureResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifySignaturesResponse) Reset() {
+	*x = VerifySignaturesResponse{}
+	mi := &file_signetv1_signature_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifySignaturesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifySignaturesResponse) ProtoMessage() {}
+
+func (x *VerifySignaturesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signature_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifySignaturesResponse.ProtoReflect.Descriptor instead.
+func (*VerifySignaturesResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_signature_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *VerifySignaturesResponse) GetResults() []*SignatureResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+type VerifySignatureStreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the caller and repeated in the answer.
+	Tag           uint64          `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	Check         *SignatureCheck `protobuf:"bytes,2,opt,name=check,proto3" json:"check,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifySignatureStreamRequest) Reset() {
+	*x = VerifySignatureStreamRequest{}
+	mi := &file_signetv1_signature_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifySignatureStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifySignatureStreamRequest) ProtoMessage() {}
+
+func (x *VerifySignatureStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signature_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifySignatureStreamRequest.ProtoReflect.Descriptor instead.
+func (*VerifySignatureStreamRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_signature_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *VerifySignatureStreamRequest) GetTag() uint64 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
+func (x *VerifySignatureStreamRequest) GetCheck() *SignatureCheck {
+	if x != nil {
+		return x.Check
+	}
+	return nil
+}
+
+type VerifySignatureStreamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tag           uint64                 `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	Result        *SignatureResult       `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifySignatureStreamResponse) Reset() {
+	*x = VerifySignatureStreamResponse{}
+	mi := &file_signetv1_signature_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifySignatureStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifySignatureStreamResponse) ProtoMessage() {}
+
+func (x *VerifySignatureStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_signature_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifySignatureStreamResponse.ProtoReflect.Descriptor instead.
+func (*VerifySignatureStreamResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_signature_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *VerifySignatureStreamResponse) GetTag() uint64 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
+func (x *VerifySignatureStreamResponse) GetResult() *SignatureResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
 var File_signetv1_signature_proto protoreflect.FileDescriptor
 
 const file_signetv1_signature_proto_rawDesc = "" +
@@ -496,7 +898,32 @@ const file_signetv1_signature_proto_rawDesc = "" +
 	"\x16VerifySignatureRequest\x12/\n" +
 	"\x05check\x18\x01 \x01(\v2\x19.signet.v1.SignatureCheckR\x05check\"P\n" +
 	"\x17VerifySignatureResponse\x125\n" +
-	"\averdict\x18\x01 \x01(\v2\x1b.signet.v1.SignatureVerdictR\averdict*\xe4\x01\n" +
+	"\averdict\x18\x01 \x01(\v2\x1b.signet.v1.SignatureVerdictR\averdict\"\x8d\x01\n" +
+	"\n" +
+	"CheckError\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x129\n" +
+	"\n" +
+	"violations\x18\x04 \x03(\v2\x19.signet.v1.CheckViolationR\n" +
+	"violations\"H\n" +
+	"\x0eCheckViolation\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\"\x84\x01\n" +
+	"\x0fSignatureResult\x127\n" +
+	"\averdict\x18\x01 \x01(\v2\x1b.signet.v1.SignatureVerdictH\x00R\averdict\x12-\n" +
+	"\x05error\x18\x02 \x01(\v2\x15.signet.v1.CheckErrorH\x00R\x05errorB\t\n" +
+	"\aoutcome\"L\n" +
+	"\x17VerifySignaturesRequest\x121\n" +
+	"\x06checks\x18\x01 \x03(\v2\x19.signet.v1.SignatureCheckR\x06checks\"P\n" +
+	"\x18VerifySignaturesResponse\x124\n" +
+	"\aresults\x18\x01 \x03(\v2\x1a.signet.v1.SignatureResultR\aresults\"a\n" +
+	"\x1cVerifySignatureStreamRequest\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\x04R\x03tag\x12/\n" +
+	"\x05check\x18\x02 \x01(\v2\x19.signet.v1.SignatureCheckR\x05check\"e\n" +
+	"\x1dVerifySignatureStreamResponse\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\x04R\x03tag\x122\n" +
+	"\x06result\x18\x02 \x01(\v2\x1a.signet.v1.SignatureResultR\x06result*\xe4\x01\n" +
 	"\x12RegistrationStatus\x12#\n" +
 	"\x1fREGISTRATION_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bREGISTRATION_STATUS_CREATED\x10\x01\x12&\n" +
@@ -511,9 +938,11 @@ const file_signetv1_signature_proto_rawDesc = "" +
 	"\x17SIGNATURE_TYPE_BIOMETRY\x10\x03\x12'\n" +
 	"#SIGNATURE_TYPE_POSSESSION_KNOWLEDGE\x10\x04\x12&\n" +
 	"\"SIGNATURE_TYPE_POSSESSION_BIOMETRY\x10\x05\x120\n" +
-	",SIGNATURE_TYPE_POSSESSION_KNOWLEDGE_BIOMETRY\x10\x062l\n" +
+	",SIGNATURE_TYPE_POSSESSION_KNOWLEDGE_BIOMETRY\x10\x062\xb9\x02\n" +
 	"\x10SignatureService\x12X\n" +
-	"\x0fVerifySignature\x12!.signet.v1.VerifySignatureRequest\x1a\".signet.v1.VerifySignatureResponseB4Z2github.com/signet-hsm/signet/api/signetv1;signetv1b\x06proto3"
+	"\x0fVerifySignature\x12!.signet.v1.VerifySignatureRequest\x1a\".signet.v1.VerifySignatureResponse\x12[\n" +
+	"\x10VerifySignatures\x12\".signet.v1.VerifySignaturesRequest\x1a#.signet.v1.VerifySignaturesResponse\x12n\n" +
+	"\x15VerifySignatureStream\x12'.signet.v1.VerifySignatureStreamRequest\x1a(.signet.v1.VerifySignatureStreamResponse(\x010\x01B4Z2github.com/signet-hsm/signet/api/signetv1;signetv1b\x06proto3"
 
 var (
 	file_signetv1_signature_proto_rawDescOnce sync.Once
@@ -528,31 +957,49 @@ func file_signetv1_signature_proto_rawDescGZIP() []byte {
 }
 
 var file_signetv1_signature_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_signetv1_signature_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_signetv1_signature_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_signetv1_signature_proto_goTypes = []any{
-	(RegistrationStatus)(0),         // 0: signet.v1.RegistrationStatus
-	(SignatureType)(0),              // 1: signet.v1.SignatureType
-	(*SignatureCheck)(nil),          // 2: signet.v1.SignatureCheck
-	(*Application)(nil),             // 3: signet.v1.Application
-	(*SignatureVerdict)(nil),        // 4: signet.v1.SignatureVerdict
-	(*VerifySignatureRequest)(nil),  // 5: signet.v1.VerifySignatureRequest
-	(*VerifySignatureResponse)(nil), // 6: signet.v1.VerifySignatureResponse
-	nil,                             // 7: signet.v1.SignatureCheck.QueryParamsEntry
+	(RegistrationStatus)(0),               // 0: signet.v1.RegistrationStatus
+	(SignatureType)(0),                    // 1: signet.v1.SignatureType
+	(*SignatureCheck)(nil),                // 2: signet.v1.SignatureCheck
+	(*Application)(nil),                   // 3: signet.v1.Application
+	(*SignatureVerdict)(nil),              // 4: signet.v1.SignatureVerdict
+	(*VerifySignatureRequest)(nil),        // 5: signet.v1.VerifySignatureRequest
+	(*VerifySignatureResponse)(nil),       // 6: signet.v1.VerifySignatureResponse
+	(*CheckError)(nil),                    // 7: signet.v1.CheckError
+	(*CheckViolation)(nil),                // 8: signet.v1.CheckViolation
+	(*SignatureResult)(nil),               // 9: signet.v1.SignatureResult
+	(*VerifySignaturesRequest)(nil),       // 10: signet.v1.VerifySignaturesRequest
+	(*VerifySignaturesResponse)(nil),      // 11: signet.v1.VerifySignaturesResponse
+	(*VerifySignatureStreamRequest)(nil),  // 12: signet.v1.VerifySignatureStreamRequest
+	(*VerifySignatureStreamResponse)(nil), // 13: signet.v1.VerifySignatureStreamResponse
+	nil,                                   // 14: signet.v1.SignatureCheck.QueryParamsEntry
 }
 var file_signetv1_signature_proto_depIdxs = []int32{
-	7, // 0: signet.v1.SignatureCheck.query_params:type_name -> signet.v1.SignatureCheck.QueryParamsEntry
-	0, // 1: signet.v1.SignatureVerdict.registration_status:type_name -> signet.v1.RegistrationStatus
-	1, // 2: signet.v1.SignatureVerdict.signature_type:type_name -> signet.v1.SignatureType
-	3, // 3: signet.v1.SignatureVerdict.application:type_name -> signet.v1.Application
-	2, // 4: signet.v1.VerifySignatureRequest.check:type_name -> signet.v1.SignatureCheck
-	4, // 5: signet.v1.VerifySignatureResponse.verdict:type_name -> signet.v1.SignatureVerdict
-	5, // 6: signet.v1.SignatureService.VerifySignature:input_type -> signet.v1.VerifySignatureRequest
-	6, // 7: signet.v1.SignatureService.VerifySignature:output_type -> signet.v1.VerifySignatureResponse
-	7, // [7:8] is the sub-list for method output_type
-	6, // [6:7] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	14, // 0: signet.v1.SignatureCheck.query_params:type_name -> signet.v1.SignatureCheck.QueryParamsEntry
+	0,  // 1: signet.v1.SignatureVerdict.registration_status:type_name -> signet.v1.RegistrationStatus
+	1,  // 2: signet.v1.SignatureVerdict.signature_type:type_name -> signet.v1.SignatureType
+	3,  // 3: signet.v1.SignatureVerdict.application:type_name -> signet.v1.Application
+	2,  // 4: signet.v1.VerifySignatureRequest.check:type_name -> signet.v1.SignatureCheck
+	4,  // 5: signet.v1.VerifySignatureResponse.verdict:type_name -> signet.v1.SignatureVerdict
+	8,  // 6: signet.v1.CheckError.violations:type_name -> signet.v1.CheckViolation
+	4,  // 7: signet.v1.SignatureResult.verdict:type_name -> signet.v1.SignatureVerdict
+	7,  // 8: signet.v1.SignatureResult.error:type_name -> signet.v1.CheckError
+	2,  // 9: signet.v1.VerifySignaturesRequest.checks:type_name -> signet.v1.SignatureCheck
+	9,  // 10: signet.v1.VerifySignaturesResponse.results:type_name -> signet.v1.SignatureResult
+	2,  // 11: signet.v1.VerifySignatureStreamRequest.check:type_name -> signet.v1.SignatureCheck
+	9,  // 12: signet.v1.VerifySignatureStreamResponse.result:type_name -> signet.v1.SignatureResult
+	5,  // 13: signet.v1.SignatureService.VerifySignature:input_type -> signet.v1.VerifySignatureRequest
+	10, // 14: signet.v1.SignatureService.VerifySignatures:input_type -> signet.v1.VerifySignaturesRequest
+	12, // 15: signet.v1.SignatureService.VerifySignatureStream:input_type -> signet.v1.VerifySignatureStreamRequest
+	6,  // 16: signet.v1.SignatureService.VerifySignature:output_type -> signet.v1.VerifySignatureResponse
+	11, // 17: signet.v1.SignatureService.VerifySignatures:output_type -> signet.v1.VerifySignaturesResponse
+	13, // 18: signet.v1.SignatureService.VerifySignatureStream:output_type -> signet.v1.VerifySignatureStreamResponse
+	16, // [16:19] is the sub-list for method output_type
+	13, // [13:16] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_signetv1_signature_proto_init() }
@@ -560,13 +1007,17 @@ func file_signetv1_signature_proto_init() {
 	if File_signetv1_signature_proto != nil {
 		return
 	}
+	file_signetv1_signature_proto_msgTypes[7].OneofWrappers = []any{
+		(*SignatureResult_Verdict)(nil),
+		(*SignatureResult_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signetv1_signature_proto_rawDesc), len(file_signetv1_signature_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   6,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

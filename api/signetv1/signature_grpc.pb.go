@@ -19,7 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SignatureService_VerifySignature_FullMethodName = "/signet.v1.SignatureService/VerifySignature"
+	SignatureService_VerifySignature_FullMethodName       = "/signet.v1.SignatureService/VerifySignature"
+	SignatureService_VerifySignatures_FullMethodName      = "/signet.v1.SignatureService/VerifySignatures"
+	SignatureService_VerifySignatureStream_FullMethodName = "/signet.v1.SignatureService/VerifySignatureStream"
 )
 
 // SignatureServiceClient is the client API for SignatureService service.
@@ -35,6 +37,23 @@ type SignatureServiceClient interface {
 	// or request that does not parse is INVALID_ARGUMENT. UNAVAILABLE means that no
 	// verdict was reached. Needs the integration role.
 	VerifySignature(ctx context.Context, in *VerifySignatureRequest, opts ...grpc.CallOption) (*VerifySignatureResponse, error)
+	// VerifySignatures judges each check on its own: one that is refused takes no
+	// other with it, and the call as such is OK. Checks of one registration are judged
+	// in their order, since a counter only goes up; those of different registrations
+	// at the same time. Needs the integration role.
+	VerifySignatures(ctx context.Context, in *VerifySignaturesRequest, opts ...grpc.CallOption) (*VerifySignaturesResponse, error)
+	// VerifySignatureStream judges checks as they come and answers each when it is
+	// judged, which need not be in their order; of one registration it is. Many checks
+	// of a stream are at work at once (64); the next is taken when an answer has left,
+	// so a caller that does not read is not served. Each has the time of a call of its
+	// own. The credentials are checked again every few seconds: when they are no longer
+	// good, what was taken is answered and the stream ends as UNAUTHENTICATED or
+	// PERMISSION_DENIED. The stream ends as OK when the caller has closed its side and
+	// all is answered; after five minutes, or when the service shuts down, it takes no
+	// more checks, answers those it took, and ends as ABORTED with reason STREAM_OVER:
+	// checks without an answer were not begun and belong into the next stream, but for
+	// those whose answers the caller left unread. Needs the integration role.
+	VerifySignatureStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[VerifySignatureStreamRequest, VerifySignatureStreamResponse], error)
 }
 
 type signatureServiceClient struct {
@@ -55,6 +74,29 @@ func (c *signatureServiceClient) VerifySignature(ctx context.Context, in *Verify
 	return out, nil
 }
 
+func (c *signatureServiceClient) VerifySignatures(ctx context.Context, in *VerifySignaturesRequest, opts ...grpc.CallOption) (*VerifySignaturesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifySignaturesResponse)
+	err := c.cc.Invoke(ctx, SignatureService_VerifySignatures_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signatureServiceClient) VerifySignatureStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[VerifySignatureStreamRequest, VerifySignatureStreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SignatureService_ServiceDesc.Streams[0], SignatureService_VerifySignatureStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[VerifySignatureStreamRequest, VerifySignatureStreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SignatureService_VerifySignatureStreamClient = grpc.BidiStreamingClient[VerifySignatureStreamRequest, VerifySignatureStreamResponse]
+
 // SignatureServiceServer is the server API for SignatureService service.
 // All implementations must embed UnimplementedSignatureServiceServer
 // for forward compatibility.
@@ -68,6 +110,23 @@ type SignatureServiceServer interface {
 	// or request that does not parse is INVALID_ARGUMENT. UNAVAILABLE means that no
 	// verdict was reached. Needs the integration role.
 	VerifySignature(context.Context, *VerifySignatureRequest) (*VerifySignatureResponse, error)
+	// VerifySignatures judges each check on its own: one that is refused takes no
+	// other with it, and the call as such is OK. Checks of one registration are judged
+	// in their order, since a counter only goes up; those of different registrations
+	// at the same time. Needs the integration role.
+	VerifySignatures(context.Context, *VerifySignaturesRequest) (*VerifySignaturesResponse, error)
+	// VerifySignatureStream judges checks as they come and answers each when it is
+	// judged, which need not be in their order; of one registration it is. Many checks
+	// of a stream are at work at once (64); the next is taken when an answer has left,
+	// so a caller that does not read is not served. Each has the time of a call of its
+	// own. The credentials are checked again every few seconds: when they are no longer
+	// good, what was taken is answered and the stream ends as UNAUTHENTICATED or
+	// PERMISSION_DENIED. The stream ends as OK when the caller has closed its side and
+	// all is answered; after five minutes, or when the service shuts down, it takes no
+	// more checks, answers those it took, and ends as ABORTED with reason STREAM_OVER:
+	// checks without an answer were not begun and belong into the next stream, but for
+	// those whose answers the caller left unread. Needs the integration role.
+	VerifySignatureStream(grpc.BidiStreamingServer[VerifySignatureStreamRequest, VerifySignatureStreamResponse]) error
 	mustEmbedUnimplementedSignatureServiceServer()
 }
 
@@ -80,6 +139,12 @@ type UnimplementedSignatureServiceServer struct{}
 
 func (UnimplementedSignatureServiceServer) VerifySignature(context.Context, *VerifySignatureRequest) (*VerifySignatureResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method VerifySignature not implemented")
+}
+func (UnimplementedSignatureServiceServer) VerifySignatures(context.Context, *VerifySignaturesRequest) (*VerifySignaturesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifySignatures not implemented")
+}
+func (UnimplementedSignatureServiceServer) VerifySignatureStream(grpc.BidiStreamingServer[VerifySignatureStreamRequest, VerifySignatureStreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method VerifySignatureStream not implemented")
 }
 func (UnimplementedSignatureServiceServer) mustEmbedUnimplementedSignatureServiceServer() {}
 func (UnimplementedSignatureServiceServer) testEmbeddedByValue()                          {}
@@ -120,6 +185,31 @@ func _SignatureService_VerifySignature_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SignatureService_VerifySignatures_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifySignaturesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignatureServiceServer).VerifySignatures(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignatureService_VerifySignatures_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignatureServiceServer).VerifySignatures(ctx, req.(*VerifySignaturesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SignatureService_VerifySignatureStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(SignatureServiceServer).VerifySignatureStream(&grpc.GenericServerStream[VerifySignatureStreamRequest, VerifySignatureStreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SignatureService_VerifySignatureStreamServer = grpc.BidiStreamingServer[VerifySignatureStreamRequest, VerifySignatureStreamResponse]
+
 // SignatureService_ServiceDesc is the grpc.ServiceDesc for SignatureService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -131,7 +221,18 @@ var SignatureService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "VerifySignature",
 			Handler:    _SignatureService_VerifySignature_Handler,
 		},
+		{
+			MethodName: "VerifySignatures",
+			Handler:    _SignatureService_VerifySignatures_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "VerifySignatureStream",
+			Handler:       _SignatureService_VerifySignatureStream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "signetv1/signature.proto",
 }

@@ -248,6 +248,284 @@ func (x *VerifyTokenResponse) GetVerdict() *TokenVerdict {
 	return nil
 }
 
+// TokenResult is a verdict, or why there is none.
+type TokenResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*TokenResult_Verdict
+	//	*TokenResult_Error
+	Outcome       isTokenResult_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenResult) Reset() {
+	*x = TokenResult{}
+	mi := &file_signetv1_token_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenResult) ProtoMessage() {}
+
+func (x *TokenResult) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_token_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenResult.ProtoReflect.Descriptor instead.
+func (*TokenResult) Descriptor() ([]byte, []int) {
+	return file_signetv1_token_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TokenResult) GetOutcome() isTokenResult_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *TokenResult) GetVerdict() *TokenVerdict {
+	if x != nil {
+		if x, ok := x.Outcome.(*TokenResult_Verdict); ok {
+			return x.Verdict
+		}
+	}
+	return nil
+}
+
+func (x *TokenResult) GetError() *CheckError {
+	if x != nil {
+		if x, ok := x.Outcome.(*TokenResult_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isTokenResult_Outcome interface {
+	isTokenResult_Outcome()
+}
+
+type TokenResult_Verdict struct {
+	Verdict *TokenVerdict `protobuf:"bytes,1,opt,name=verdict,proto3,oneof"`
+}
+
+type TokenResult_Error struct {
+	Error *CheckError `protobuf:"bytes,2,opt,name=error,proto3,oneof"`
+}
+
+func (*TokenResult_Verdict) isTokenResult_Outcome() {}
+
+func (*TokenResult_Error) isTokenResult_Outcome() {}
+
+type VerifyTokensRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1..256.
+	Checks        []*TokenCheck `protobuf:"bytes,1,rep,name=checks,proto3" json:"checks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyTokensRequest) Reset() {
+	*x = VerifyTokensRequest{}
+	mi := &file_signetv1_token_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyTokensRequest) ProtoMessage() {}
+
+func (x *VerifyTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_token_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyTokensRequest.ProtoReflect.Descriptor instead.
+func (*VerifyTokensRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_token_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *VerifyTokensRequest) GetChecks() []*TokenCheck {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+type VerifyTokensResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the checks.
+	Results       []*TokenResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyTokensResponse) Reset() {
+	*x = VerifyTokensResponse{}
+	mi := &file_signetv1_token_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyTokensResponse) ProtoMessage() {}
+
+func (x *VerifyTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_token_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyTokensResponse.ProtoReflect.Descriptor instead.
+func (*VerifyTokensResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_token_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *VerifyTokensResponse) GetResults() []*TokenResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+type VerifyTokenStreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the caller and repeated in the answer.
+	Tag           uint64      `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	Check         *TokenCheck `protobuf:"bytes,2,opt,name=check,proto3" json:"check,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyTokenStreamRequest) Reset() {
+	*x = VerifyTokenStreamRequest{}
+	mi := &file_signetv1_token_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyTokenStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyTokenStreamRequest) ProtoMessage() {}
+
+func (x *VerifyTokenStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_token_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyTokenStreamRequest.ProtoReflect.Descriptor instead.
+func (*VerifyTokenStreamRequest) Descriptor() ([]byte, []int) {
+	return file_signetv1_token_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *VerifyTokenStreamRequest) GetTag() uint64 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
+func (x *VerifyTokenStreamRequest) GetCheck() *TokenCheck {
+	if x != nil {
+		return x.Check
+	}
+	return nil
+}
+
+type VerifyTokenStreamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tag           uint64                 `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	Result        *TokenResult           `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyTokenStreamResponse) Reset() {
+	*x = VerifyTokenStreamResponse{}
+	mi := &file_signetv1_token_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyTokenStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyTokenStreamResponse) ProtoMessage() {}
+
+func (x *VerifyTokenStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signetv1_token_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyTokenStreamResponse.ProtoReflect.Descriptor instead.
+func (*VerifyTokenStreamResponse) Descriptor() ([]byte, []int) {
+	return file_signetv1_token_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *VerifyTokenStreamResponse) GetTag() uint64 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
+func (x *VerifyTokenStreamResponse) GetResult() *TokenResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
 var File_signetv1_token_proto protoreflect.FileDescriptor
 
 const file_signetv1_token_proto_rawDesc = "" +
@@ -268,9 +546,25 @@ const file_signetv1_token_proto_rawDesc = "" +
 	"\x12VerifyTokenRequest\x12+\n" +
 	"\x05check\x18\x01 \x01(\v2\x15.signet.v1.TokenCheckR\x05check\"H\n" +
 	"\x13VerifyTokenResponse\x121\n" +
-	"\averdict\x18\x01 \x01(\v2\x17.signet.v1.TokenVerdictR\averdict2\\\n" +
+	"\averdict\x18\x01 \x01(\v2\x17.signet.v1.TokenVerdictR\averdict\"|\n" +
+	"\vTokenResult\x123\n" +
+	"\averdict\x18\x01 \x01(\v2\x17.signet.v1.TokenVerdictH\x00R\averdict\x12-\n" +
+	"\x05error\x18\x02 \x01(\v2\x15.signet.v1.CheckErrorH\x00R\x05errorB\t\n" +
+	"\aoutcome\"D\n" +
+	"\x13VerifyTokensRequest\x12-\n" +
+	"\x06checks\x18\x01 \x03(\v2\x15.signet.v1.TokenCheckR\x06checks\"H\n" +
+	"\x14VerifyTokensResponse\x120\n" +
+	"\aresults\x18\x01 \x03(\v2\x16.signet.v1.TokenResultR\aresults\"Y\n" +
+	"\x18VerifyTokenStreamRequest\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\x04R\x03tag\x12+\n" +
+	"\x05check\x18\x02 \x01(\v2\x15.signet.v1.TokenCheckR\x05check\"]\n" +
+	"\x19VerifyTokenStreamResponse\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\x04R\x03tag\x12.\n" +
+	"\x06result\x18\x02 \x01(\v2\x16.signet.v1.TokenResultR\x06result2\x91\x02\n" +
 	"\fTokenService\x12L\n" +
-	"\vVerifyToken\x12\x1d.signet.v1.VerifyTokenRequest\x1a\x1e.signet.v1.VerifyTokenResponseB4Z2github.com/signet-hsm/signet/api/signetv1;signetv1b\x06proto3"
+	"\vVerifyToken\x12\x1d.signet.v1.VerifyTokenRequest\x1a\x1e.signet.v1.VerifyTokenResponse\x12O\n" +
+	"\fVerifyTokens\x12\x1e.signet.v1.VerifyTokensRequest\x1a\x1f.signet.v1.VerifyTokensResponse\x12b\n" +
+	"\x11VerifyTokenStream\x12#.signet.v1.VerifyTokenStreamRequest\x1a$.signet.v1.VerifyTokenStreamResponse(\x010\x01B4Z2github.com/signet-hsm/signet/api/signetv1;signetv1b\x06proto3"
 
 var (
 	file_signetv1_token_proto_rawDescOnce sync.Once
@@ -284,29 +578,45 @@ func file_signetv1_token_proto_rawDescGZIP() []byte {
 	return file_signetv1_token_proto_rawDescData
 }
 
-var file_signetv1_token_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_signetv1_token_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_signetv1_token_proto_goTypes = []any{
-	(*TokenCheck)(nil),          // 0: signet.v1.TokenCheck
-	(*TokenVerdict)(nil),        // 1: signet.v1.TokenVerdict
-	(*VerifyTokenRequest)(nil),  // 2: signet.v1.VerifyTokenRequest
-	(*VerifyTokenResponse)(nil), // 3: signet.v1.VerifyTokenResponse
-	(RegistrationStatus)(0),     // 4: signet.v1.RegistrationStatus
-	(SignatureType)(0),          // 5: signet.v1.SignatureType
-	(*Application)(nil),         // 6: signet.v1.Application
+	(*TokenCheck)(nil),                // 0: signet.v1.TokenCheck
+	(*TokenVerdict)(nil),              // 1: signet.v1.TokenVerdict
+	(*VerifyTokenRequest)(nil),        // 2: signet.v1.VerifyTokenRequest
+	(*VerifyTokenResponse)(nil),       // 3: signet.v1.VerifyTokenResponse
+	(*TokenResult)(nil),               // 4: signet.v1.TokenResult
+	(*VerifyTokensRequest)(nil),       // 5: signet.v1.VerifyTokensRequest
+	(*VerifyTokensResponse)(nil),      // 6: signet.v1.VerifyTokensResponse
+	(*VerifyTokenStreamRequest)(nil),  // 7: signet.v1.VerifyTokenStreamRequest
+	(*VerifyTokenStreamResponse)(nil), // 8: signet.v1.VerifyTokenStreamResponse
+	(RegistrationStatus)(0),           // 9: signet.v1.RegistrationStatus
+	(SignatureType)(0),                // 10: signet.v1.SignatureType
+	(*Application)(nil),               // 11: signet.v1.Application
+	(*CheckError)(nil),                // 12: signet.v1.CheckError
 }
 var file_signetv1_token_proto_depIdxs = []int32{
-	4, // 0: signet.v1.TokenVerdict.registration_status:type_name -> signet.v1.RegistrationStatus
-	5, // 1: signet.v1.TokenVerdict.signature_type:type_name -> signet.v1.SignatureType
-	6, // 2: signet.v1.TokenVerdict.application:type_name -> signet.v1.Application
-	0, // 3: signet.v1.VerifyTokenRequest.check:type_name -> signet.v1.TokenCheck
-	1, // 4: signet.v1.VerifyTokenResponse.verdict:type_name -> signet.v1.TokenVerdict
-	2, // 5: signet.v1.TokenService.VerifyToken:input_type -> signet.v1.VerifyTokenRequest
-	3, // 6: signet.v1.TokenService.VerifyToken:output_type -> signet.v1.VerifyTokenResponse
-	6, // [6:7] is the sub-list for method output_type
-	5, // [5:6] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	9,  // 0: signet.v1.TokenVerdict.registration_status:type_name -> signet.v1.RegistrationStatus
+	10, // 1: signet.v1.TokenVerdict.signature_type:type_name -> signet.v1.SignatureType
+	11, // 2: signet.v1.TokenVerdict.application:type_name -> signet.v1.Application
+	0,  // 3: signet.v1.VerifyTokenRequest.check:type_name -> signet.v1.TokenCheck
+	1,  // 4: signet.v1.VerifyTokenResponse.verdict:type_name -> signet.v1.TokenVerdict
+	1,  // 5: signet.v1.TokenResult.verdict:type_name -> signet.v1.TokenVerdict
+	12, // 6: signet.v1.TokenResult.error:type_name -> signet.v1.CheckError
+	0,  // 7: signet.v1.VerifyTokensRequest.checks:type_name -> signet.v1.TokenCheck
+	4,  // 8: signet.v1.VerifyTokensResponse.results:type_name -> signet.v1.TokenResult
+	0,  // 9: signet.v1.VerifyTokenStreamRequest.check:type_name -> signet.v1.TokenCheck
+	4,  // 10: signet.v1.VerifyTokenStreamResponse.result:type_name -> signet.v1.TokenResult
+	2,  // 11: signet.v1.TokenService.VerifyToken:input_type -> signet.v1.VerifyTokenRequest
+	5,  // 12: signet.v1.TokenService.VerifyTokens:input_type -> signet.v1.VerifyTokensRequest
+	7,  // 13: signet.v1.TokenService.VerifyTokenStream:input_type -> signet.v1.VerifyTokenStreamRequest
+	3,  // 14: signet.v1.TokenService.VerifyToken:output_type -> signet.v1.VerifyTokenResponse
+	6,  // 15: signet.v1.TokenService.VerifyTokens:output_type -> signet.v1.VerifyTokensResponse
+	8,  // 16: signet.v1.TokenService.VerifyTokenStream:output_type -> signet.v1.VerifyTokenStreamResponse
+	14, // [14:17] is the sub-list for method output_type
+	11, // [11:14] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_signetv1_token_proto_init() }
@@ -315,13 +625,17 @@ func file_signetv1_token_proto_init() {
 		return
 	}
 	file_signetv1_signature_proto_init()
+	file_signetv1_token_proto_msgTypes[4].OneofWrappers = []any{
+		(*TokenResult_Verdict)(nil),
+		(*TokenResult_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signetv1_token_proto_rawDesc), len(file_signetv1_token_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,7 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TokenService_VerifyToken_FullMethodName = "/signet.v1.TokenService/VerifyToken"
+	TokenService_VerifyToken_FullMethodName       = "/signet.v1.TokenService/VerifyToken"
+	TokenService_VerifyTokens_FullMethodName      = "/signet.v1.TokenService/VerifyTokens"
+	TokenService_VerifyTokenStream_FullMethodName = "/signet.v1.TokenService/VerifyTokenStream"
 )
 
 // TokenServiceClient is the client API for TokenService service.
@@ -32,6 +34,14 @@ type TokenServiceClient interface {
 	// with valid = false, which tells nothing else when the digest is wrong; only a
 	// header that does not parse is INVALID_ARGUMENT. Needs the integration role.
 	VerifyToken(ctx context.Context, in *VerifyTokenRequest, opts ...grpc.CallOption) (*VerifyTokenResponse, error)
+	// VerifyTokens judges each check on its own, all at the same time: one that is
+	// refused takes no other with it, and the call as such is OK. Of equal headers one
+	// is accepted. Needs the integration role.
+	VerifyTokens(ctx context.Context, in *VerifyTokensRequest, opts ...grpc.CallOption) (*VerifyTokensResponse, error)
+	// VerifyTokenStream judges checks as they come and answers each when it is judged,
+	// which need not be in their order. It is bounded, checked again and ended like
+	// SignatureService.VerifySignatureStream. Needs the integration role.
+	VerifyTokenStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[VerifyTokenStreamRequest, VerifyTokenStreamResponse], error)
 }
 
 type tokenServiceClient struct {
@@ -52,6 +62,29 @@ func (c *tokenServiceClient) VerifyToken(ctx context.Context, in *VerifyTokenReq
 	return out, nil
 }
 
+func (c *tokenServiceClient) VerifyTokens(ctx context.Context, in *VerifyTokensRequest, opts ...grpc.CallOption) (*VerifyTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyTokensResponse)
+	err := c.cc.Invoke(ctx, TokenService_VerifyTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *tokenServiceClient) VerifyTokenStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[VerifyTokenStreamRequest, VerifyTokenStreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &TokenService_ServiceDesc.Streams[0], TokenService_VerifyTokenStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[VerifyTokenStreamRequest, VerifyTokenStreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TokenService_VerifyTokenStreamClient = grpc.BidiStreamingClient[VerifyTokenStreamRequest, VerifyTokenStreamResponse]
+
 // TokenServiceServer is the server API for TokenService service.
 // All implementations must embed UnimplementedTokenServiceServer
 // for forward compatibility.
@@ -62,6 +95,14 @@ type TokenServiceServer interface {
 	// with valid = false, which tells nothing else when the digest is wrong; only a
 	// header that does not parse is INVALID_ARGUMENT. Needs the integration role.
 	VerifyToken(context.Context, *VerifyTokenRequest) (*VerifyTokenResponse, error)
+	// VerifyTokens judges each check on its own, all at the same time: one that is
+	// refused takes no other with it, and the call as such is OK. Of equal headers one
+	// is accepted. Needs the integration role.
+	VerifyTokens(context.Context, *VerifyTokensRequest) (*VerifyTokensResponse, error)
+	// VerifyTokenStream judges checks as they come and answers each when it is judged,
+	// which need not be in their order. It is bounded, checked again and ended like
+	// SignatureService.VerifySignatureStream. Needs the integration role.
+	VerifyTokenStream(grpc.BidiStreamingServer[VerifyTokenStreamRequest, VerifyTokenStreamResponse]) error
 	mustEmbedUnimplementedTokenServiceServer()
 }
 
@@ -74,6 +115,12 @@ type UnimplementedTokenServiceServer struct{}
 
 func (UnimplementedTokenServiceServer) VerifyToken(context.Context, *VerifyTokenRequest) (*VerifyTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method VerifyToken not implemented")
+}
+func (UnimplementedTokenServiceServer) VerifyTokens(context.Context, *VerifyTokensRequest) (*VerifyTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyTokens not implemented")
+}
+func (UnimplementedTokenServiceServer) VerifyTokenStream(grpc.BidiStreamingServer[VerifyTokenStreamRequest, VerifyTokenStreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method VerifyTokenStream not implemented")
 }
 func (UnimplementedTokenServiceServer) mustEmbedUnimplementedTokenServiceServer() {}
 func (UnimplementedTokenServiceServer) testEmbeddedByValue()                      {}
@@ -114,6 +161,31 @@ func _TokenService_VerifyToken_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TokenService_VerifyTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TokenServiceServer).VerifyTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TokenService_VerifyTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TokenServiceServer).VerifyTokens(ctx, req.(*VerifyTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TokenService_VerifyTokenStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(TokenServiceServer).VerifyTokenStream(&grpc.GenericServerStream[VerifyTokenStreamRequest, VerifyTokenStreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TokenService_VerifyTokenStreamServer = grpc.BidiStreamingServer[VerifyTokenStreamRequest, VerifyTokenStreamResponse]
+
 // TokenService_ServiceDesc is the grpc.ServiceDesc for TokenService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -125,7 +197,18 @@ var TokenService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "VerifyToken",
 			Handler:    _TokenService_VerifyToken_Handler,
 		},
+		{
+			MethodName: "VerifyTokens",
+			Handler:    _TokenService_VerifyTokens_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "VerifyTokenStream",
+			Handler:       _TokenService_VerifyTokenStream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "signetv1/token.proto",
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/conf"
@@ -33,6 +34,7 @@ type Config struct {
 	Push       PushConfig      `yaml:"push"`
 	Callbacks  CallbackConfig  `yaml:"callbacks"`
 	PowerAuth  PowerAuthConfig `yaml:"powerauth"`
+	Runtime    RuntimeConfig   `yaml:"runtime"`
 	Log        LogConfig       `yaml:"log"`
 }
 
@@ -45,6 +47,24 @@ type ListenConfig struct {
 
 	TrustedProxies []string        `yaml:"trusted_proxies"` // prefixes whose X-Forwarded-For is believed; empty = none
 	RateLimit      RateLimitConfig `yaml:"rate_limit"`      // of each address at the phones' endpoints and at renewals
+
+	Concurrency ConcurrencyConfig `yaml:"concurrency"`  // of calls with credentials
+	MaxDeadline conf.Duration     `yaml:"max_deadline"` // of one call, whatever deadline it brings, 1s to 5m; 0 = 30s for gRPC, 10s for REST
+	H2C         bool              `yaml:"h2c"`          // REST also over HTTP/2 without TLS, for a proxy on this machine; not with tls
+}
+
+// ConcurrencyConfig bounds the calls at work at once, REST and gRPC together; what is
+// above it is 429 or RESOURCE_EXHAUSTED.
+type ConcurrencyConfig struct {
+	PerCredential int `yaml:"per_credential"` // 0 = 4096
+	Total         int `yaml:"total"`          // a credential below its share still gets in; 0 = 16384
+}
+
+// RuntimeConfig is how the Go runtime collects garbage. GOGC and GOMEMLIMIT of the
+// environment win over it.
+type RuntimeConfig struct {
+	GCPercent      int `yaml:"gc_percent"`       // how much may grow before a collection; 0 = 400
+	MemoryLimitMiB int `yaml:"memory_limit_mib"` // near it collections come more often; 0 = nine tenths of the control group's limit, without one none
 }
 
 // RateLimitConfig bounds what one address may ask of the phones' endpoints and
@@ -232,6 +252,18 @@ func (c *Config) Validate() error {
 	c.PKI.validate(bad, c.Listen.PKI)
 	if r := c.Listen.RateLimit; r.PerSecond < 0 || r.Burst < 0 {
 		bad("listen.rate_limit: must not be negative")
+	}
+	if l := c.Listen.Concurrency; l.PerCredential < 0 || l.Total < 0 {
+		bad("listen.concurrency: must not be negative")
+	}
+	if d := c.Listen.MaxDeadline.Std(); d != 0 && (d < time.Second || d > 5*time.Minute) {
+		bad("listen.max_deadline: must be 0 or from 1s to 5m")
+	}
+	if c.Listen.H2C && c.TLS != nil {
+		bad("listen.h2c: not with tls, where HTTP/2 is agreed in the handshake")
+	}
+	if c.Runtime.GCPercent < 0 || c.Runtime.MemoryLimitMiB < 0 {
+		bad("runtime: must not be negative")
 	}
 	if c.PowerAuth.MaxTokens < 0 {
 		bad("powerauth.max_tokens: must not be negative")

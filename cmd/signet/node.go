@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/signet-hsm/signet/access"
 	"github.com/signet-hsm/signet/api"
 	"github.com/signet-hsm/signet/api/ast"
 	"github.com/signet-hsm/signet/api/grpc"
@@ -87,7 +88,13 @@ func (p *process) newNode(ctx context.Context, d *domains) (_ *node, err error) 
 	if n.grpcListener, err = net.Listen("tcp", p.cfg.Listen.GRPC); err != nil {
 		return nil, fmt.Errorf("listen.grpc: %w", err)
 	}
-	parts, err := n.dialects()
+	limiter, err := access.NewLimiter(access.LimiterConfig{
+		PerCredential: p.cfg.Listen.Concurrency.PerCredential, Total: p.cfg.Listen.Concurrency.Total, Metrics: p.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	parts, err := n.dialects(limiter)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +112,7 @@ func (p *process) newNode(ctx context.Context, d *domains) (_ *node, err error) 
 	if err != nil {
 		return nil, err
 	}
-	rest := api.ServerConfig{Handler: handler, Logger: p.log}
+	rest := api.ServerConfig{Handler: handler, H2C: p.cfg.Listen.H2C, Logger: p.log}
 	if tlsConfig != nil {
 		rest.TLS = tlsConfig.rest
 	}
@@ -116,6 +123,7 @@ func (p *process) newNode(ctx context.Context, d *domains) (_ *node, err error) 
 		Authority: n.authority, Verifier: d.registrar, Realms: d.realms, Basic: d.basic,
 		Registrations: d.registrar, Operations: d.ledger, Tokens: d.tokens, Push: d.pushes, Callbacks: d.callbacks, Audit: d.audit,
 		Applications: d.apps, ServiceURL: n.serviceURL(), Users: d.basic,
+		Limiter: limiter, MaxDeadline: p.cfg.Listen.MaxDeadline.Std(),
 		Ready: n.readiness.Ready, Logger: p.log, Metrics: p.registry,
 	}
 	if operator := p.cfg.CA.OperatorTenant; operator != "" {
@@ -156,8 +164,11 @@ func (n *node) openWorkers() error {
 	return nil
 }
 
-func (n *node) dialects() ([]api.Part, error) {
-	a, err := ast.New(ast.Config{Signers: n.authority, Realms: n.d.realms, Logger: n.p.log, Metrics: n.p.registry})
+func (n *node) dialects(limiter *access.Limiter) ([]api.Part, error) {
+	timeout := n.p.cfg.Listen.MaxDeadline.Std() // 0: their own
+	a, err := ast.New(ast.Config{
+		Signers: n.authority, Realms: n.d.realms, Limiter: limiter, Timeout: timeout, Logger: n.p.log, Metrics: n.p.registry,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +180,7 @@ func (n *node) dialects() ([]api.Part, error) {
 		TrustedProxies: proxies,
 		Registrations:  n.d.registrar, Basic: n.d.basic, Applications: n.d.apps, ServiceURL: n.serviceURL(), Users: n.d.basic,
 		Audit: n.d.audit, Operations: n.d.ledger, Tokens: n.d.tokens, Push: n.d.pushes, Callbacks: n.d.callbacks,
-		Logger: n.p.log, Metrics: n.p.registry,
+		Limiter: limiter, Timeout: timeout, Logger: n.p.log, Metrics: n.p.registry,
 	})
 	return []api.Part{a, pa}, err
 }
@@ -261,6 +272,7 @@ func (n *node) abandon() {
 // serve blocks until ctx ends or a listener fails, then drains: what was
 // accepted is answered within drainTimeout.
 func (n *node) serve(ctx context.Context) error {
+	n.p.cfg.Runtime.apply(n.p.log)
 	g, ctx := errgroup.WithContext(ctx)
 	serveHTTP := func(s *http.Server, l net.Listener) func() error {
 		return func() error {

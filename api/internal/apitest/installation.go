@@ -54,12 +54,11 @@ type Installation struct {
 	caConfig ca.Config
 }
 
-// NewInstallation makes one.
-func NewInstallation(tb testing.TB) *Installation {
+func newInstallation(tb testing.TB, db *pgxpool.Pool) *Installation {
 	tb.Helper()
 	ctx := tb.Context()
 	in := &Installation{
-		DB: pgtest.New(tb), Versions: map[string]app.Version{}, Masters: map[string][]byte{},
+		DB: db, Versions: map[string]app.Version{}, Masters: map[string][]byte{},
 		idps: map[tenant.ID]*accesstest.Provider{},
 	}
 	module := softhsmtest.New(tb)

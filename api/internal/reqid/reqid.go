@@ -34,6 +34,13 @@ func Pick(offered string) string {
 // With returns a context that carries the id.
 func With(ctx context.Context, id string) context.Context { return context.WithValue(ctx, key{}, id) }
 
+// IsKey reports whether a context is asked for the id: for contexts that carry it
+// in a field of their own.
+func IsKey(k any) bool {
+	_, ok := k.(key)
+	return ok
+}
+
 // From returns the id, "" when there is none.
 func From(ctx context.Context) string {
 	id, _ := ctx.Value(key{}).(string)

@@ -41,6 +41,8 @@ type Config struct {
 	// Proxies are the addresses whose X-Forwarded-For is believed; of everybody
 	// else it is the address of the connection that counts.
 	Proxies []netip.Prefix
+	// Limiter bounds the calls at work of each credential; nil: no bound.
+	Limiter *access.Limiter
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
 }
@@ -78,6 +80,9 @@ func New(c Config) (*API, error) {
 		}
 		if _, twice := a.paths[r.Pattern][r.Method]; twice {
 			return nil, fmt.Errorf("rest: %s %s is declared twice", r.Method, r.Pattern)
+		}
+		for _, name := range tenantWildcards {
+			r.tenanted = r.tenanted || strings.Contains(r.Pattern, "{"+name+"}")
 		}
 		a.paths[r.Pattern][r.Method] = r
 	}
@@ -132,17 +137,34 @@ func failWith(err error) Handler {
 	return func(context.Context, *Request) (Response, error) { return Response{}, err }
 }
 
+// working is the context of a request's work: it carries the id in a field, so that
+// a request costs one object for it.
+type working struct {
+	context.Context //nolint:containedctx // it is one
+	id              string
+}
+
+func (w *working) Value(key any) any {
+	if reqid.IsKey(key) {
+		return w.id
+	}
+	return w.Context.Value(key)
+}
+
 // always is the path every request takes.
 func (a *API) always(rt Route, header map[string]string) http.Handler {
+	m := a.metrics.of(rt.ID)
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
 		started := time.Now()
-		r := &Request{ID: reqid.Pick(hr.Header.Get(reqid.Header)), http: hr, proxies: a.c.Proxies}
-		ctx, cancel := context.WithTimeout(reqid.With(hr.Context(), r.ID), a.c.Timeout)
+		r := &Request{ID: reqid.Pick(first(hr.Header[reqid.Header])), http: hr, proxies: a.c.Proxies}
+		limited, cancel := context.WithTimeout(hr.Context(), a.c.Timeout)
 		defer cancel()
+		ctx := &working{limited, r.ID}
 		a.metrics.inFlight.Inc()
 		defer a.metrics.inFlight.Dec()
 
 		resp, err := a.run(ctx, w, r, rt)
+		r.pass.Leave()
 		if err == nil {
 			err = resp.encode()
 		}
@@ -150,13 +172,21 @@ func (a *API) always(rt Route, header map[string]string) http.Handler {
 		if err != nil {
 			resp = a.problem(err, r.ID)
 		}
+		h := w.Header()
 		for k, v := range header {
-			w.Header().Set(k, v)
+			h.Set(k, v)
 		}
-		w.Header().Set(reqid.Header, r.ID)
+		h[reqid.Header] = []string{r.ID}
 		resp.write(w)
-		a.observe(ctx, rt, r, resp.Status, time.Since(started), err)
+		a.observe(ctx, m, r, resp.Status, time.Since(started), err)
 	})
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
 }
 
 // run turns a panic into an error: the answer is a 500 in the dialect's shape.
@@ -193,7 +223,9 @@ func (a *API) limit(w http.ResponseWriter, r *Request, rt Route) error {
 		w.Header().Set("Connection", "close") // do not read on only to throw it away
 		return ErrTooLarge
 	}
-	r.http.Body = http.MaxBytesReader(w, r.http.Body, bound)
+	if r.http.ContentLength < 0 { // else no more than that will be read
+		r.http.Body = http.MaxBytesReader(w, r.http.Body, bound)
+	}
 	return nil
 }
 
@@ -210,6 +242,16 @@ func (a *API) guard(ctx context.Context, r *Request, rt Route) error {
 	if !p.Privileges.Meets(rt.Allow) {
 		return fmt.Errorf("%w: needs %s", access.ErrForbidden, rt.Allow)
 	}
+	if rt.tenanted {
+		if err := ofTenant(r, p); err != nil {
+			return err
+		}
+	}
+	r.pass, err = a.c.Limiter.Enter(&r.Principal, 1)
+	return err
+}
+
+func ofTenant(r *Request, p access.Principal) error {
 	for _, name := range tenantWildcards {
 		if t := r.http.PathValue(name); t != "" && t != p.Tenant.String() {
 			return fmt.Errorf("%w: of another tenant than the path's", access.ErrForbidden)

@@ -6,16 +6,26 @@ import (
 	"strings"
 )
 
+// Authorization are the values of a request's header of that name.
+type Authorization []string
+
+// AuthorizationOf takes them from h.
+func AuthorizationOf(h http.Header) Authorization { return h["Authorization"] }
+
 // Bearer returns the token of the one Authorization header.
-func Bearer(h http.Header) (token string, ok bool) { return credentials(h, "Bearer") }
+func (a Authorization) Bearer() (token string, ok bool) { return a.credentials("Bearer") }
+
+// strict refuses what an encoder would not have written.
+var strict = base64.StdEncoding.Strict()
 
 // Basic returns the parts of the one Authorization header.
-func Basic(h http.Header) (user, password string, ok bool) {
-	encoded, ok := credentials(h, "Basic")
+func (a Authorization) Basic() (user, password string, ok bool) {
+	encoded, ok := a.credentials("Basic")
 	if !ok {
 		return "", "", false
 	}
-	plain, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	var buffer [384]byte // those of ours fit
+	plain, err := strict.AppendDecode(buffer[:0], []byte(encoded))
 	if err != nil {
 		return "", "", false
 	}
@@ -23,12 +33,11 @@ func Basic(h http.Header) (user, password string, ok bool) {
 }
 
 // credentials refuses a second header: a proxy may have checked the other one.
-func credentials(h http.Header, scheme string) (string, bool) {
-	values := h.Values("Authorization")
-	if len(values) != 1 {
+func (a Authorization) credentials(scheme string) (string, bool) {
+	if len(a) != 1 {
 		return "", false
 	}
-	have, rest, ok := strings.Cut(values[0], " ")
+	have, rest, ok := strings.Cut(a[0], " ")
 	if !ok || !strings.EqualFold(have, scheme) {
 		return "", false
 	}

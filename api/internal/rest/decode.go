@@ -18,7 +18,14 @@ import (
 
 // read takes the body in, bounded by limit.
 func (r *Request) read() error {
-	body, err := io.ReadAll(r.http.Body)
+	var body []byte
+	var err error
+	if n := r.http.ContentLength; n >= 0 { // known, and within the bound
+		body = make([]byte, n)
+		_, err = io.ReadFull(r.http.Body, body)
+	} else {
+		body, err = io.ReadAll(r.http.Body)
+	}
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -85,12 +92,21 @@ func (r *Request) decode(v any, nullable []string) error {
 // isJSON wants exactly one Content-Type, JSON in UTF-8, and no encoding: a
 // compressed body could grow past every limit.
 func isJSON(h http.Header) bool {
+	if plainJSON(h) {
+		return true
+	}
 	if h.Get("Content-Encoding") != "" || len(h.Values("Content-Type")) != 1 {
 		return false
 	}
 	kind, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	charset, given := params["charset"]
 	return err == nil && kind == "application/json" && (!given || strings.EqualFold(charset, "utf-8"))
+}
+
+// plainJSON is the usual form of what isJSON wants.
+func plainJSON(h http.Header) bool {
+	kind := h["Content-Type"]
+	return len(kind) == 1 && kind[0] == "application/json" && len(h["Content-Encoding"]) == 0
 }
 
 // scan looks at the shape of a body before it is decoded: it must be an object,

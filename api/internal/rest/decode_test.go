@@ -114,15 +114,15 @@ func FuzzAuthorization(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		h := http.Header{"Authorization": {s}}
-		token, bearer := Bearer(h)
-		user, password, basic := Basic(h)
+		token, bearer := AuthorizationOf(h).Bearer()
+		user, password, basic := AuthorizationOf(h).Basic()
 		require.False(t, bearer && basic)
 		require.True(t, bearer || token == "")
 		if basic {
 			require.NotContains(t, user, ":")
 			again := httptest.NewRequest(http.MethodGet, "/", nil)
 			again.SetBasicAuth(user, password)
-			u, p, ok := Basic(again.Header)
+			u, p, ok := AuthorizationOf(again.Header).Basic()
 			require.True(t, ok && u == user && p == password)
 		}
 	})

@@ -2,6 +2,8 @@ package rest
 
 import (
 	"fmt"
+	"strconv"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -50,4 +52,38 @@ func newMetrics(r prometheus.Registerer, dialect string) (*metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// of a route: its series are looked up when they are first needed, and kept.
+func (m *metrics) of(route string) *routeMetrics { return &routeMetrics{all: m, id: route} }
+
+type routeMetrics struct {
+	all *metrics
+	id  string
+
+	classes [6]atomic.Pointer[prometheus.Counter]
+	seconds atomic.Pointer[prometheus.Observer]
+}
+
+// class counts answers of a status class, 1 to 5.
+func (m *routeMetrics) class(status int) prometheus.Counter {
+	c := status / 100
+	if c < 0 || c >= len(m.classes) {
+		c = 0
+	}
+	if have := m.classes[c].Load(); have != nil {
+		return *have
+	}
+	made := m.all.requests.WithLabelValues(m.id, strconv.Itoa(c)+"xx")
+	m.classes[c].Store(&made)
+	return made
+}
+
+func (m *routeMetrics) took() prometheus.Observer {
+	if have := m.seconds.Load(); have != nil {
+		return *have
+	}
+	made := m.all.seconds.WithLabelValues(m.id)
+	m.seconds.Store(&made)
+	return made
 }

@@ -39,17 +39,33 @@ func (resp *Response) encode() error {
 	return nil
 }
 
+// The headers of every answer; net/http does not change them.
+var (
+	noStore = []string{"no-store"}
+	noSniff = []string{"nosniff"}
+	isJSONs = []string{"application/json"}
+)
+
+// selfSized is how long a body may be for net/http to state its length by itself.
+const selfSized = 2000
+
 func (resp Response) write(w http.ResponseWriter) {
 	h := w.Header()
 	for k, v := range resp.Header {
 		h.Set(k, v)
 	}
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Cache-Control"] = noStore
+	h["X-Content-Type-Options"] = noSniff
 	raw, ok := resp.Body.(Raw)
 	if ok {
-		h.Set("Content-Type", raw.ContentType)
-		h.Set("Content-Length", strconv.Itoa(len(raw.Data)))
+		if raw.ContentType == isJSONs[0] {
+			h["Content-Type"] = isJSONs
+		} else {
+			h.Set("Content-Type", raw.ContentType)
+		}
+		if len(raw.Data) == 0 || len(raw.Data) > selfSized {
+			h.Set("Content-Length", strconv.Itoa(len(raw.Data)))
+		}
 	}
 	w.WriteHeader(resp.Status)
 	if ok {
@@ -59,13 +75,28 @@ func (resp Response) write(w http.ResponseWriter) {
 
 // observe makes the one log line of a request. It has nothing a client chose
 // freely but ids that were checked; values and bodies never stand in it.
-func (a *API) observe(ctx context.Context, rt Route, r *Request, status int, took time.Duration, err error) {
-	a.metrics.requests.WithLabelValues(rt.ID, strconv.Itoa(status/100)+"xx").Inc()
-	a.metrics.seconds.WithLabelValues(rt.ID).Observe(took.Seconds())
+func (a *API) observe(ctx context.Context, m *routeMetrics, r *Request, status int, took time.Duration, err error) {
+	m.class(status).Inc()
+	m.took().Observe(took.Seconds())
+	level, reason := slog.LevelInfo, ""
+	if err != nil {
+		reason = "INTERNAL"
+		if f := fault.Of(err); f != nil {
+			reason = f.Reason
+		}
+		a.metrics.problems.WithLabelValues(reason).Inc()
+		gone := errors.Is(r.http.Context().Err(), context.Canceled) // the client did not wait
+		if status >= http.StatusInternalServerError && !gone {
+			level = slog.LevelError
+		}
+	}
+	if !a.c.Logger.Enabled(ctx, level) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.String("request_id", r.ID),
 		slog.String("api", a.c.Dialect.Name),
-		slog.String("route", rt.ID),
+		slog.String("route", m.id),
 		slog.String("method", r.http.Method),
 		slog.Int("status", status),
 		slog.Float64("ms", float64(took.Microseconds())/1000),
@@ -73,18 +104,8 @@ func (a *API) observe(ctx context.Context, rt Route, r *Request, status int, too
 	if r.Principal.Name != "" {
 		attrs = append(attrs, slog.String("tenant", r.Principal.Tenant.String()), slog.String("principal", r.Principal.Name))
 	}
-	level := slog.LevelInfo
 	if err != nil {
-		reason := "INTERNAL"
-		if f := fault.Of(err); f != nil {
-			reason = f.Reason
-		}
-		a.metrics.problems.WithLabelValues(reason).Inc()
 		attrs = append(attrs, slog.String("reason", reason), slog.String("error", err.Error()))
-		gone := errors.Is(r.http.Context().Err(), context.Canceled) // the client did not wait
-		if status >= http.StatusInternalServerError && !gone {
-			level = slog.LevelError
-		}
 	}
 	a.c.Logger.LogAttrs(ctx, level, "request", attrs...)
 }

@@ -35,7 +35,7 @@ func dialect() rest.Dialect {
 	return rest.Dialect{
 		Name: "test",
 		Authenticate: func(_ context.Context, r *http.Request) (access.Principal, error) {
-			token, _ := rest.Bearer(r.Header)
+			token, _ := rest.AuthorizationOf(r.Header).Bearer()
 			privilege, ok := map[string]access.Privilege{"reader": access.AdminRead, "writer": access.AdminWrite}[token]
 			switch {
 			case token == "outage":

@@ -20,6 +20,8 @@ type Route struct {
 	Allow   access.Set // one of these privileges is enough; never empty
 	MaxBody int64      // bytes; 0: 64 KiB
 	Handler Handler
+
+	tenanted bool // its path names a tenant
 }
 
 // Handler serves a request whose caller is already known and allowed.
@@ -32,6 +34,7 @@ type Request struct {
 	http      *http.Request
 	body      []byte
 	proxies   []netip.Prefix
+	pass      access.Pass
 }
 
 // Path returns the value of a wildcard of the pattern.
@@ -72,6 +75,11 @@ type Raw struct {
 
 // OK answers 200.
 func OK(body any) Response { return Response{Status: http.StatusOK, Body: body} }
+
+// JSON answers 200 with a body that was encoded already.
+func JSON(encoded []byte) Response {
+	return Response{Status: http.StatusOK, Body: Raw{ContentType: "application/json", Data: encoded}}
+}
 
 // Created answers 201 and names the new object.
 func Created(location string, body any) Response {
