@@ -26,6 +26,7 @@ type phone struct {
 	MasterPublicKey   string           `json:"masterPublicKey"`
 	Activation        json.RawMessage  `json:"activation,omitempty"`
 	Token             *powerauth.Token `json:"token,omitempty"`
+	User              string           `json:"user,omitempty"` // whose it is, when that is known here
 
 	path string
 }

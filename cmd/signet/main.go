@@ -50,7 +50,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(devCommand(), serveCommand(), checkCommand(), migrateCommand(), bootstrapCommand(), ceremonyCommand(), caCommand(), keysCommand(), auditCommand(), deviceCommand(), versionCommand())
+	root.AddCommand(devCommand(), serveCommand(), checkCommand(), migrateCommand(), bootstrapCommand(), ceremonyCommand(), caCommand(), keysCommand(), auditCommand(), deviceCommand(), loadCommand(), versionCommand())
 	return root
 }
 

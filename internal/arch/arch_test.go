@@ -42,6 +42,7 @@ var layers = map[string]int{
 	"internal/filter":    20,
 	"internal/egress":    21,
 	"internal/linear":    20,
+	"internal/load":      20,
 	"hsm":                30,
 	"otp":                30,
 	"signature":          30,
