@@ -130,6 +130,11 @@ func (b *Basic) verdict(ctx context.Context, username, password string) (verdict
 	if v, ok := b.verdicts.GetIfPresent(name); ok && b.now().Before(v.until) {
 		return v, nil
 	}
+	return b.lookUp(ctx, name, username, password)
+}
+
+// lookUp is apart from verdict, which allocates nothing for what is remembered.
+func (b *Basic) lookUp(ctx context.Context, name [sha256.Size]byte, username, password string) (verdict, error) {
 	return shared(ctx, b.lookups, string(name[:]), func(ctx context.Context) (verdict, error) {
 		v, err := b.judge(ctx, username, password)
 		if err == nil {

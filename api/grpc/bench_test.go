@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"runtime/debug"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -61,9 +62,41 @@ func BenchmarkServing(b *testing.B) {
 	}
 }
 
+// BenchmarkPath is what our path adds to a call, without any transport: credentials
+// that are remembered, the bound of the credential, texts, deadline and metrics.
+func BenchmarkPath(b *testing.B) {
+	in := apitest.NewInstallation(b)
+	limiter, err := access.NewLimiter(access.LimiterConfig{})
+	require.NoError(b, err)
+	s, err := api.New(api.Config{
+		Authority: in.Authority, Verifier: known{}, Realms: in.Realms, Basic: in.Basic, Tokens: knownTokens{},
+		Limiter: limiter, Metrics: prometheus.NewRegistry(),
+	})
+	require.NoError(b, err)
+	defer s.Stop()
+	ctx, cancel := context.WithTimeout(grpc.NewContextWithServerTransportStream(b.Context(), nowhere{}), 20*time.Second)
+	defer cancel()
+	login := base64.StdEncoding.EncodeToString([]byte("shop:" + in.Login(b, pgtest.Alpha, "shop", access.PAIntegration, "APP")))
+	ctx = metadata.NewIncomingContext(ctx, metadata.Pairs("authorization", "Basic "+login, "user-agent", "bench"))
+	req := (&world{}).goodCalls()[signetv1.TokenService_VerifyToken_FullMethodName].req
+	handler := func(context.Context, any) (any, error) { return nil, nil }
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.Unary(ctx, req, signetv1.TokenService_VerifyToken_FullMethodName, handler); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// nowhere takes headers.
+type nowhere struct{ grpc.ServerTransportStream }
+
+func (nowhere) SetHeader(metadata.MD) error { return nil }
+
 const (
 	benchConnections = 8
 	benchURI         = "/pay"
+	benchDeadline    = 10 * time.Second
 )
 
 var benchBody = []byte(`{"amount":"100.00","currency":"CZK","account":"CZ6508000000192000145399"}`)
@@ -200,6 +233,8 @@ func driver(w apitest.Way, n int, raw json.RawMessage) ([]apitest.Caller, error)
 		case "token":
 			client := signetv1.NewTokenServiceClient(conn)
 			callers[i] = func() error {
+				ctx, cancel := context.WithTimeout(ctx, benchDeadline) // as callers do
+				defer cancel()
 				header, err := d.TokenHeader(s.Tokens[i])
 				if err != nil {
 					return err
@@ -213,6 +248,8 @@ func driver(w apitest.Way, n int, raw json.RawMessage) ([]apitest.Caller, error)
 		default:
 			client := signetv1.NewSignatureServiceClient(conn)
 			callers[i] = func() error {
+				ctx, cancel := context.WithTimeout(ctx, benchDeadline)
+				defer cancel()
 				header, err := d.Sign("POST", benchURI, benchBody, signature.PossessionKnowledge)
 				if err != nil {
 					return err

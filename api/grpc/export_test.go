@@ -1,6 +1,7 @@
 package grpc
 
 import (
+	"context"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,6 +17,14 @@ func (s *Server) EndStreamsAfter(d time.Duration) { s.streamLife = d }
 
 // RecheckEvery is for tests that can not wait.
 func (s *Server) RecheckEvery(d time.Duration) { s.recheckEvery = d }
+
+// Unary is the path of a call, without a transport.
+func (s *Server) Unary(ctx context.Context, req any, method string, handler grpc.UnaryHandler) (any, error) {
+	return s.unary(ctx, req, &grpc.UnaryServerInfo{FullMethod: method}, handler)
+}
+
+// Stop ends a server that never served.
+func (s *Server) Stop() { s.server.Stop() }
 
 // Transport is how connections are served, for an echo that is to be served alike.
 func Transport() []grpc.ServerOption { return transport() }

@@ -170,6 +170,7 @@ func New(c Config) (*Server, error) {
 	healthpb.RegisterHealthServer(s.server, s.health)
 	reflection.Register(s.server)
 	if err := checkPrivileges(s.server.GetServiceInfo(), privileges); err != nil {
+		s.server.Stop() // its workers run already
 		return nil, err
 	}
 	return s, nil

@@ -59,6 +59,54 @@ func BenchmarkServing(b *testing.B) {
 	}
 }
 
+// BenchmarkPath is a call from the parsed request to the written answer, without any
+// transport and with a domain that answers from memory.
+func BenchmarkPath(b *testing.B) {
+	in := apitest.NewInstallation(b)
+	limiter, err := access.NewLimiter(access.LimiterConfig{})
+	require.NoError(b, err)
+	h := server.Handler(part(b, api.Config{
+		Registrations: known{in.Registrations}, Basic: in.Basic, Tokens: knownTokens{in.Tokens}, Limiter: limiter, Metrics: prometheus.NewRegistry(),
+	}))
+	password := in.Login(b, pgtest.Alpha, "shop", access.PAIntegration, "APP")
+	token := signature.TokenHeader{TokenID: "8819ac31-ad29-40d1-ac60-1b54293abe61", Timestamp: 1700000000000, Version: signature.V33}.String()
+	signed := signature.Header{ActivationID: "8819ac31-ad29-40d1-ac60-1b54293abe61", Factors: signature.Possession, Version: signature.V33}
+	if signed.Signature, err = signature.ParseSignature("AAAAAAAAAAAAAAAAAAAAAA=="); err != nil {
+		b.Fatal(err)
+	}
+	for name, body := range map[string]string{
+		"token":     `{"authHeader":` + strconv.Quote(token) + `}`,
+		"signature": `{"authHeader":` + strconv.Quote(signed.String()) + `,"method":"POST","uriId":"/pay","requestBody":"` + base64.StdEncoding.EncodeToString(benchBody) + `"}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			in := strings.NewReader(body)
+			r, err := http.NewRequestWithContext(b.Context(), "POST", "/v2/"+name+"/verify", io.NopCloser(in))
+			require.NoError(b, err)
+			r.ContentLength = int64(len(body))
+			r.SetBasicAuth("shop", password)
+			r.Header.Set("Content-Type", "application/json")
+			w := &nowhere{header: http.Header{}}
+			b.ReportAllocs()
+			for b.Loop() {
+				in.Reset(body)
+				h.ServeHTTP(w, r)
+				if w.status != 200 {
+					b.Fatal(w.status)
+				}
+			}
+		})
+	}
+}
+
+type nowhere struct {
+	header http.Header
+	status int
+}
+
+func (w *nowhere) Header() http.Header         { return w.header }
+func (w *nowhere) WriteHeader(status int)      { w.status = status }
+func (w *nowhere) Write(b []byte) (int, error) { return len(b), nil }
+
 const benchURI = "/pay"
 
 var benchBody = []byte(`{"amount":"100.00","currency":"CZK","account":"CZ6508000000192000145399"}`)

@@ -274,6 +274,9 @@ func (a *API) problem(err error, id string) Response {
 // outage makes an expired or cancelled context, which no domain has named, what it
 // is for the caller: no verdict.
 func outage(err error) error {
+	if err == nil {
+		return nil
+	}
 	if fault.Of(err) == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 		return fmt.Errorf("%w: %w", fault.ErrUnavailable, err)
 	}
