@@ -64,7 +64,7 @@ func (s *source) build(ctx context.Context, e env) error {
 		args = []string{"build", "-o", e.path(s.name), "./" + s.program}
 		if s.module != "" {
 			dir = filepath.Join(e.root, s.module)
-			args = []string{"build", "-o", e.path(s.name), s.program}
+			args = []string{"build", "-tags=noyubikey", "-o", e.path(s.name), "./" + s.program}
 		}
 	case s.c != "":
 		tool, args = "cc", []string{"-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", e.path(s.name), s.c, "-ldl"}
