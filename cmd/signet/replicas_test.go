@@ -141,7 +141,7 @@ func TestThreeReplicasBehindABalancer(t *testing.T) {
 		require.NoError(t, conn.QueryRow(t.Context(), "select counter from registration where id = $1", id).Scan(&counter))
 		require.Equal(t, each, counter)
 		require.NoError(t, conn.QueryRow(t.Context(),
-			"select count(*) from audit_event where subject = $1 and action = 'registration.verify' and outcome = 'signature_ok'", id).Scan(&accepted))
+			"select count(*) from audit_entry where subject = $1 and action = 'registration.verify' and outcome = 'signature_ok'", id).Scan(&accepted))
 		require.Equal(t, each, accepted)
 	}
 	for _, b := range []*balancer{overREST, overGRPC} {
