@@ -16,6 +16,7 @@ type row struct {
 	bar     bar
 	note    string // behind the name of what it is held against
 	full    bool   // only in the full form
+	quick   bool   // only in the quick form
 }
 
 // bar is what the row has to reach; the zero bar is none.

@@ -93,7 +93,7 @@ func bench(ctx context.Context, e env, chosen []table, dir string) (whole bool, 
 	for _, t := range chosen {
 		m := measured{table: t}
 		for _, r := range t.rows {
-			if r.full && e.quick {
+			if r.full && e.quick || r.quick && !e.quick {
 				continue
 			}
 			res := compare(r, all)

@@ -23,7 +23,7 @@ PASS
 func read(t *testing.T, text string) samples {
 	t.Helper()
 	s := samples{}
-	require.NoError(t, s.read(strings.NewReader(text)))
+	require.NoError(t, s.read(strings.NewReader(text), ""))
 	return s
 }
 
@@ -33,7 +33,7 @@ func TestSamples(t *testing.T) {
 	require.Len(t, s, 2)
 	require.Equal(t, []float64{1000, 2000}, s["Verify/P-256/way=ours"]["ns/op"])
 	require.Equal(t, "Sign/P-256", key("BenchmarkSign/P-256-8"))
-	require.Error(t, samples{}.read(strings.NewReader("BenchmarkX-2 10 x ns/op\n")))
+	require.Error(t, samples{}.read(strings.NewReader("BenchmarkX-2 10 x ns/op\n"), ""))
 }
 
 func TestCompareIsRoundByRound(t *testing.T) {

@@ -14,19 +14,20 @@ import (
 // itself uses it.
 type samples map[string]map[string][]float64
 
-// read takes every benchmark line and leaves other output aside.
-func (s samples) read(r io.Reader) error {
+// read takes every benchmark line and leaves other output aside; as goes before
+// the names.
+func (s samples) read(r io.Reader, as string) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		if err := s.line(lines.Text()); err != nil {
+		if err := s.line(lines.Text(), as); err != nil {
 			return err
 		}
 	}
 	return lines.Err()
 }
 
-func (s samples) line(text string) error {
+func (s samples) line(text, as string) error {
 	f := strings.Fields(text)
 	if len(f) < 4 || len(f)%2 != 0 || !strings.HasPrefix(f[0], "Benchmark") {
 		return nil
@@ -42,7 +43,7 @@ func (s samples) line(text string) error {
 		}
 		units[f[i+1]] = v
 	}
-	name := key(f[0])
+	name := as + key(f[0])
 	if s[name] == nil {
 		s[name] = map[string][]float64{}
 	}

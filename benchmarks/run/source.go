@@ -21,8 +21,10 @@ type source struct {
 	c       string // a C program of one file
 	module  string // folder of the program's own go.mod; empty: the product's
 	args    func(env) []string
-	needs   []string // sources that are built before and not run
+	env     func(env) []string // more of the environment; nil = none
+	needs   []string           // sources that are built before and not run
 	starts  func(env) int
+	as      string // before the names of its benchmarks, when another has the same
 }
 
 // env is one run of the runner.
@@ -87,11 +89,14 @@ func (s *source) run(ctx context.Context, e env, into samples, log io.Writer) er
 		cmd.Dir = filepath.Join(e.root, s.test)
 		cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, log), io.MultiWriter(&stderr, log)
 		cmd.Env = append(os.Environ(), "SIGNET_BENCH_BIN="+e.bin)
+		if s.env != nil {
+			cmd.Env = append(cmd.Env, s.env(e)...)
+		}
 		// A program has a database or a server to stop.
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 		cmd.WaitDelay = 30 * time.Second
 		err := cmd.Run()
-		if readErr := into.read(&out); readErr != nil {
+		if readErr := into.read(&out, s.as); readErr != nil {
 			return fmt.Errorf("%s: %w", s.name, readErr)
 		}
 		if err != nil {

@@ -1,0 +1,116 @@
+package registration_test
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// BenchmarkRounds is what `make bench` reads: the ways of BenchmarkVerifyAgainstNaive
+// in turns, a line for each of them and each round, in Go's format, for
+// SIGNET_BENCH_ROUNDS rounds of SIGNET_BENCH_SLICE each on tables of
+// SIGNET_BENCH_SIZES registrations. Without these variables it does nothing.
+//
+// No page is written whole for the first time in a round: each table is loaded
+// and measured without a checkpoint in between, as it is in most of half an hour.
+func BenchmarkRounds(b *testing.B) {
+	rounds, _ := strconv.Atoi(os.Getenv("SIGNET_BENCH_ROUNDS"))
+	if rounds == 0 {
+		b.Skip("started by benchmarks/run")
+	}
+	slice, err := time.ParseDuration(os.Getenv("SIGNET_BENCH_SLICE"))
+	require.NoError(b, err)
+	for i, size := range strings.Split(os.Getenv("SIGNET_BENCH_SIZES"), ",") {
+		n, err := strconv.Atoi(size)
+		require.NoError(b, err)
+		callers := []int{1, 16, 256, 1024}
+		if i > 0 { // how it grows with the table shows best at one load
+			callers = []int{256}
+		}
+		b.Run(size, func(b *testing.B) { // stops the database before the next
+			rows(b, n, callers, rounds, slice)
+		})
+	}
+}
+
+func rows(b *testing.B, n int, callers []int, rounds int, slice time.Duration) {
+	w := newDurableWorld(b)
+	c := w.newCrowd(n)
+	empty := heap()
+	ways := w.ways(c)
+	for _, callers := range callers {
+		for _, by := range ways {
+			c.run(b, by, callers, slice/2, 1<<40) // warm
+		}
+		for round := range rounds {
+			for _, by := range ways {
+				if by.name == "reference" && callers != 256 {
+					continue
+				}
+				wal := c.w.wal()
+				s := c.run(b, by, callers, slice, 1<<40)
+				written := c.w.wal() - wal
+				line(fmt.Sprintf("Verify/rows=%d/callers=%d/round=%d/%s", n, callers, round, by.name), s.n, map[string]float64{
+					"ns/op": float64(s.took) / float64(s.n), "cpu-ns/op": s.cpu() * 1e3, "pg-cpu-ns/op": s.server() * 1e3,
+					"p50-ns": float64(s.p50), "p99-ns": float64(s.p99), "wal-B/op": float64(written) / float64(s.n),
+				})
+			}
+		}
+	}
+	c.cached(b, ways[0], n, empty)
+}
+
+// wal is how far the server has written its log; pg_stat_wal tells it late.
+func (w *world) wal() (at int64) {
+	require.NoError(w.tb, w.db.QueryRow(w.tb.Context(), "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint").Scan(&at))
+	return at
+}
+
+// cached asks for every registration once and says what the memory of each is.
+func (c *crowd) cached(b *testing.B, by way, n int, empty uint64) {
+	const callers = 256
+	share := n / callers
+	if share == 0 {
+		return
+	}
+	done := make(chan error, callers)
+	for g := range callers {
+		go func() {
+			for i := range share {
+				if v, err := by.verify(b.Context(), alpha, c.sign(g*share+i)); err != nil || !v.Valid {
+					done <- fmt.Errorf("valid %v: %w", v.Valid, err)
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	for range callers {
+		require.NoError(b, <-done)
+	}
+	used := float64(heap()) - float64(empty)
+	line(fmt.Sprintf("Verify/rows=%d/cached", n), int64(share*callers), map[string]float64{"bytes": used / float64(share*callers)})
+	runtime.KeepAlive(c)
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func line(name string, n int64, figures map[string]float64) {
+	fmt.Printf("\nBenchmark%s-%d\t%d", name, runtime.GOMAXPROCS(0), n)
+	for unit, v := range figures {
+		fmt.Printf("\t%.5g %s", v, unit)
+	}
+	fmt.Println()
+}
