@@ -142,15 +142,6 @@ func (t *local) Close() error {
 
 // collect ends all lanes and returns how many it could not get.
 func (t *local) collect() (stuck int) {
-	for _, in := range t.instances {
-		in.mu.Lock()
-		parked := in.parked
-		in.parked = nil
-		in.mu.Unlock()
-		for _, l := range parked {
-			t.end(l)
-		}
-	}
 	// Without a guard the calls have callers, who are waited for.
 	patience := t.config.Hang
 	if t.config.Unguarded {
@@ -158,10 +149,25 @@ func (t *local) collect() (stuck int) {
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for t.roster.count() > 0 {
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		for _, in := range t.instances { // those of an instance that is down rest there
+			in.mu.Lock()
+			parked := in.parked
+			in.parked = nil
+			in.mu.Unlock()
+			for _, l := range parked {
+				t.end(l)
+			}
+		}
+		if t.roster.count() == 0 {
+			return 0
+		}
 		select {
 		case l := <-t.lanes:
 			t.end(l)
+		case <-again.C:
 		case <-timer.C:
 			for _, l := range t.roster.all() {
 				l.inst.mod.leaked.Store(true)
@@ -170,7 +176,6 @@ func (t *local) collect() (stuck int) {
 			return stuck
 		}
 	}
-	return 0
 }
 
 // Keys implements Engine. Entries that are held stay what they were.

@@ -53,11 +53,11 @@ func TestRules(t *testing.T) {
 	require.Equal(t, 1, m.Calls("C_SignInit")-before)
 
 	// By number.
-	f := m.Inject(faultmodule.Rule{On: "C_SignInit", After: 2, Times: 1, Do: faultmodule.Return, Value: p11.CKR_FUNCTION_FAILED})
+	f := m.Inject(faultmodule.Rule{On: "C_SignInit", After: 2, Times: 1, Do: faultmodule.Return, Value: p11.CKR_KEY_FUNCTION_NOT_PERMITTED}) // never tried again
 	for i := range 4 {
 		_, err := sign(ctx, s)
 		if i == 2 {
-			require.ErrorIs(t, err, p11.Error(p11.CKR_FUNCTION_FAILED))
+			require.ErrorIs(t, err, p11.Error(p11.CKR_KEY_FUNCTION_NOT_PERMITTED))
 		} else {
 			require.NoError(t, err)
 		}
