@@ -42,7 +42,7 @@ type Config struct {
 	// with one per CPU, because its locks are per copy; a module that keeps one
 	// connection for the process gains nothing.
 	Instances int
-	// SessionCopies: signing keys of the roles signer, ocsp and mac are made so
+	// SessionCopies: signing keys of the roles signer, ocsp, crl and mac are made so
 	// that they may be copied into sessions, and used there. It doubles SoftHSM's
 	// rate and weakens those keys: see docs/design/0019.
 	SessionCopies bool
