@@ -103,14 +103,7 @@ func (t *TokenInit) do(w *work) error {
 		return nil
 	}
 	if done := w.recalled(eventToken, t.Label); done != nil {
-		if w.device.token == nil && w.device.hsm.PIN == nil {
-			pin, err := w.device.opened(UserPINFile, w.people)
-			if err != nil {
-				return err
-			}
-			w.device.setPIN(pin)
-		}
-		return w.device.open(w.ctx, t.Label)
+		return w.reopen(t.Label)
 	}
 	so, err := w.newPIN("security officer's PIN of token "+t.Label, SOPINFile, t.SOPIN, w.device.hsm.SOPIN)
 	if err != nil {
@@ -141,6 +134,19 @@ func (t *TokenInit) do(w *work) error {
 		return err
 	}
 	return w.tell(eventToken, map[string]any{"name": t.Label, "token": info})
+}
+
+// reopen logs in at a token that this ceremony has initialised before it was cut
+// off, with the PIN that its custodians open if there is no other source.
+func (w *work) reopen(label string) error {
+	if w.device.token == nil && w.device.hsm.PIN == nil {
+		pin, err := w.device.opened(UserPINFile, w.people)
+		if err != nil {
+			return err
+		}
+		w.device.setPIN(pin)
+	}
+	return w.device.open(w.ctx, label)
 }
 
 func (p *PINInit) do(w *work) error {

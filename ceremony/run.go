@@ -113,10 +113,17 @@ func Execute(ctx context.Context, plan Plan, o Options) (Result, error) {
 			return Result{}, fmt.Errorf("ceremony: %w: %w", ErrStep, err)
 		}
 	}
-	err = w.all(o.rehearsal)
-	if err != nil {
-		// The record of the failure is best effort; the failure itself counts.
-		err = errors.Join(err, w.log.add(w.step, eventFailed, "failed", map[string]any{"error": err.Error()}))
+	if end := w.log.ended(); end != nil {
+		w.calls = nil // the login: it is no part of what was signed
+		if err := w.finish(end); err != nil {
+			return Result{}, fmt.Errorf("ceremony: %w: %w", ErrStep, err)
+		}
+	} else if err := w.all(o.rehearsal); err != nil {
+		// The record of the failure is best effort; the failure itself counts. After the
+		// end come signatures only: those that are missing tell enough.
+		if !w.over {
+			err = errors.Join(err, w.log.add(w.step, eventFailed, "failed", map[string]any{"error": err.Error()}))
+		}
 		return Result{}, fmt.Errorf("ceremony: %w: %w", ErrStep, err)
 	}
 	result := w.result()
@@ -163,7 +170,7 @@ func prepareWork(ctx context.Context, plan *Plan, o *Options) (w *work, done fun
 // those before it begins (the login) wait for it.
 func (w *work) called(c hsm.Call) {
 	w.calls = append(w.calls, c)
-	if w.log != nil && w.log.seq > 0 {
+	if w.log != nil && w.log.seq > 0 && w.log.ended() == nil {
 		w.callErr = errors.Join(w.callErr, w.flush())
 	}
 }

@@ -10,16 +10,12 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/ceremony/custody"
+	"github.com/signet-hsm/signet/hsm"
 )
-
-// signing is a new key that signs the transcript.
-type signing struct {
-	label string
-	key   crypto.Signer
-}
 
 // signedText is what is signed: the hash of the line that says end, and by it all
 // lines before.
@@ -35,7 +31,7 @@ func (w *work) end() error {
 	w.step = 0
 	var signers []string
 	for _, s := range w.signing {
-		signers = append(signers, byKey+s.label)
+		signers = append(signers, byKey+s)
 	}
 	for i := range w.plan.People {
 		signers = append(signers, byPerson+w.plan.People[i].Name)
@@ -43,27 +39,66 @@ func (w *work) end() error {
 	if err := w.tell(eventEnd, map[string]any{"signers": signers}); err != nil {
 		return err
 	}
-	text := signedText(w.log.last())
-	for _, s := range w.signing {
-		algorithm, signature, err := signText(s.key, text)
-		if err != nil {
-			return err
+	w.over = true
+	return w.sign(w.log.last(), signers, nil)
+}
+
+// sign has those who have not signed the end do it.
+func (w *work) sign(end string, signers, signed []string) error {
+	text := signedText(end)
+	for _, by := range signers {
+		if slices.Contains(signed, by) {
+			continue
 		}
-		if err := w.tell(eventSignature, map[string]any{"by": byKey + s.label, "algorithm": algorithm, "signature": signature}); err != nil {
-			return err
+		detail := map[string]any{"by": by}
+		if label, isKey := strings.CutPrefix(by, byKey); isKey {
+			ref, err := hsm.ParseRef(label)
+			if err != nil {
+				return err
+			}
+			key, err := w.device.token.Signer(w.ctx, ref)
+			if err != nil {
+				return err
+			}
+			if detail["algorithm"], detail["signature"], err = signText(key, text); err != nil {
+				return err
+			}
+		} else {
+			key := w.person(strings.TrimPrefix(by, byPerson))
+			if key == nil {
+				return fmt.Errorf("%w: %s has to sign", ErrPeople, by)
+			}
+			detail["algorithm"], detail["signature"] = "Ed25519", key.Sign(text)
 		}
-	}
-	for i := range w.plan.People {
-		name := w.plan.People[i].Name
-		key := w.person(name)
-		if key == nil {
-			return fmt.Errorf("%w: the key of %s is not here", ErrPeople, name)
-		}
-		if err := w.tell(eventSignature, map[string]any{"by": byPerson + name, "algorithm": "Ed25519", "signature": key.Sign(text)}); err != nil {
+		if err := w.tell(eventSignature, detail); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// finish is what is left of a ceremony that was cut off among the signatures.
+func (w *work) finish(end *entry) error {
+	if first := w.plan.steps()[0].TokenInit; first != nil && w.device.token == nil {
+		if err := w.reopen(first.Label); err != nil {
+			return err
+		}
+	}
+	raw, err := json.Marshal(end.Detail["signers"])
+	if err != nil {
+		return err
+	}
+	var signers, signed []string
+	if err := json.Unmarshal(raw, &signers); err != nil {
+		return fmt.Errorf("%w: line %d: %w", ErrTranscript, end.Seq, err)
+	}
+	for i := range w.log.before {
+		if e := &w.log.before[i]; e.Event == eventSignature {
+			by, _ := e.Detail["by"].(string)
+			signed = append(signed, by)
+		}
+	}
+	return w.sign(end.hash, signers, signed)
 }
 
 // peopleOf are those whom the plan in the first line names.

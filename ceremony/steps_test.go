@@ -261,8 +261,8 @@ func FuzzParseBackup(f *testing.F) {
 // been: no key twice, no file half made.
 func TestResume(t *testing.T) {
 	t.Parallel()
-	last := 60
-	step := 9
+	last := 80 // the lines are 75
+	step := 12
 	if os.Getenv("SIGNET_LONG") != "" {
 		step = 1
 	}
@@ -281,7 +281,7 @@ func TestResume(t *testing.T) {
 			})
 			_, err := ceremony.Execute(ctx, plan, o)
 			if err == nil {
-				require.Greater(t, at, 50, "it was done before")
+				require.Greater(t, at, 70, "it was done before")
 				return
 			}
 			require.ErrorIs(t, err, ceremony.ErrStep)
@@ -290,7 +290,10 @@ func TestResume(t *testing.T) {
 			content, err := os.ReadFile(path)
 			require.NoError(t, err)
 			all := strings.SplitAfter(string(content), "\n")
-			require.NoError(t, os.WriteFile(path, []byte(strings.Join(all[:len(all)-2], "")+`{"entry":{"se`), 0o600))
+			if strings.Contains(all[len(all)-2], `"event":"failed"`) {
+				all = all[:len(all)-1]
+			}
+			require.NoError(t, os.WriteFile(path, []byte(strings.Join(all[:len(all)-1], "")+`{"entry":{"se`), 0o600))
 
 			o = s.options(t, "out")
 			o.Resume = true

@@ -102,10 +102,8 @@ func (f *folder) resume(now func() time.Time) (*transcript, error) {
 	if len(list) == 0 {
 		return nil, fmt.Errorf("%w: it has no line: remove the folder and run the plan anew", ErrTranscript)
 	}
-	for i := range list {
-		if list[i].Event == eventEnd {
-			return nil, fmt.Errorf("%w: the ceremony has ended, there is nothing to resume", ErrOutput)
-		}
+	if _, err := verifyEntries(list); err == nil {
+		return nil, fmt.Errorf("%w: the ceremony has ended, there is nothing to resume", ErrOutput)
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
@@ -121,6 +119,16 @@ func (f *folder) resume(now func() time.Time) (*transcript, error) {
 		t.learn(&list[i])
 	}
 	return t, nil
+}
+
+// ended is the line that says end, of a transcript that was cut off after it.
+func (t *transcript) ended() *entry {
+	for i := range t.before {
+		if t.before[i].Event == eventEnd {
+			return &t.before[i]
+		}
+	}
+	return nil
 }
 
 // learn remembers the public keys that the transcript has.

@@ -39,12 +39,13 @@ type work struct {
 	rehearsing bool
 	calls      []hsm.Call // that wait for the transcript to begin
 	callErr    error      // why calls did not get into it
+	over       bool       // the end is written: signatures follow
 
 	cas     map[string]*authority // by the name in the plan
 	order   []*authority          // the same, as they came
 	crosses map[string][]byte     // cross-certificates by the CA they are for
 	crls    map[string][]byte
-	signing []signing // the new keys that sign the transcript
+	signing []string // labels of the new keys, which sign the transcript
 }
 
 // bench is where keys are made and found.
@@ -300,6 +301,6 @@ func (w *work) signer(ref hsm.Ref, alg hsm.Algorithm) (crypto.Signer, error) {
 	if known := w.log.key(ref.String()); known == "" || known != base64.StdEncoding.EncodeToString(spki) {
 		return nil, fmt.Errorf("%w: %s is not the key that the transcript has", ErrKey, ref)
 	}
-	w.signing = append(w.signing, signing{label: ref.String(), key: key})
+	w.signing = append(w.signing, ref.String())
 	return key, nil
 }
