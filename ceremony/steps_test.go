@@ -261,7 +261,7 @@ func FuzzParseBackup(f *testing.F) {
 // been: no key twice, no file half made.
 func TestResume(t *testing.T) {
 	t.Parallel()
-	last := 80 // the lines are 75
+	last := 72 // there are about 70 lines
 	step := 12
 	if os.Getenv("SIGNET_LONG") != "" {
 		step = 1
@@ -281,7 +281,7 @@ func TestResume(t *testing.T) {
 			})
 			_, err := ceremony.Execute(ctx, plan, o)
 			if err == nil {
-				require.Greater(t, at, 70, "it was done before")
+				require.Greater(t, at, 66, "it was done before")
 				return
 			}
 			require.ErrorIs(t, err, ceremony.ErrStep)
