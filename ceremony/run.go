@@ -114,7 +114,7 @@ func Execute(ctx context.Context, plan Plan, o Options) (Result, error) {
 		}
 	}
 	if end := w.log.ended(); end != nil {
-		w.calls = nil // the login: it is no part of what was signed
+		w.over = true // the login is no part of what was signed
 		if err := w.finish(end); err != nil {
 			return Result{}, fmt.Errorf("ceremony: %w: %w", ErrStep, err)
 		}
@@ -122,7 +122,7 @@ func Execute(ctx context.Context, plan Plan, o Options) (Result, error) {
 		// The record of the failure is best effort; the failure itself counts. After the
 		// end come signatures only: those that are missing tell enough.
 		if !w.over {
-			err = errors.Join(err, w.log.add(w.step, eventFailed, "failed", map[string]any{"error": err.Error()}))
+			err = errors.Join(err, w.last(eventFailed, "failed", map[string]any{"error": err.Error()}))
 		}
 		return Result{}, fmt.Errorf("ceremony: %w: %w", ErrStep, err)
 	}
@@ -167,14 +167,22 @@ func prepareWork(ctx context.Context, plan *Plan, o *Options) (w *work, done fun
 }
 
 // called takes a call of the module that changes the token into the transcript;
-// those before it begins (the login) wait for it.
+// those before it begins (the login) wait for it. It may come from another goroutine
+// than the steps: a call that outlives its context is told of when it ends. What
+// comes after the last line is not on record; the intent before it is.
 func (w *work) called(c hsm.Call) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return
+	}
 	w.calls = append(w.calls, c)
-	if w.log != nil && w.log.seq > 0 && w.log.ended() == nil {
+	if w.begun {
 		w.callErr = errors.Join(w.callErr, w.flush())
 	}
 }
 
+// flush writes down the calls that wait. mu is held.
 func (w *work) flush() error {
 	for _, c := range w.calls {
 		detail := map[string]any{"call": c.Function, "result": c.Result}
@@ -191,6 +199,34 @@ func (w *work) flush() error {
 	}
 	w.calls = nil
 	return nil
+}
+
+// begin writes the first line, of the ceremony or of its resumption, and the calls
+// that waited for it.
+func (w *work) begin(event string, detail map[string]any) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begun = true
+	if err := w.log.add(w.step, event, "ok", detail); err != nil {
+		return err
+	}
+	return w.flush()
+}
+
+// last writes a line after which no call is told of.
+func (w *work) last(event, result string, detail map[string]any) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	return w.log.add(w.step, event, result, detail)
+}
+
+// next begins a step.
+func (w *work) next(step int, kind string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.step = step
+	return errors.Join(w.callErr, w.log.add(step, eventStep, "ok", map[string]any{"kind": kind}))
 }
 
 func (w *work) rehearsal() bool { return w.rehearsing }
@@ -324,10 +360,7 @@ func (w *work) all(rehearsal bool) error {
 		}
 	}
 	begin["module"], begin["moduleSha256"] = path, fileHash(path)
-	if err := w.tell(event, begin); err != nil {
-		return err
-	}
-	if err := w.flush(); err != nil {
+	if err := w.begin(event, begin); err != nil {
 		return err
 	}
 	for i, s := range w.plan.steps() {
@@ -335,15 +368,11 @@ func (w *work) all(rehearsal bool) error {
 		if err != nil {
 			return err
 		}
-		w.step = i + 1
-		if err := w.tell(eventStep, map[string]any{"kind": kind}); err != nil {
+		if err := w.next(i+1, kind); err != nil { // also when a call did not get on record
 			return err
 		}
 		if err := a.do(w); err != nil {
 			return fmt.Errorf("step %d (%s): %w", i+1, kind, err)
-		}
-		if w.callErr != nil { // a call that is not on record is a failure
-			return w.callErr
 		}
 	}
 	return w.end()

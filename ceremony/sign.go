@@ -28,7 +28,6 @@ const (
 
 // end says that all steps are done and who signs that; then they sign.
 func (w *work) end() error {
-	w.step = 0
 	var signers []string
 	for _, s := range w.signing {
 		signers = append(signers, byKey+s)
@@ -36,10 +35,15 @@ func (w *work) end() error {
 	for i := range w.plan.People {
 		signers = append(signers, byPerson+w.plan.People[i].Name)
 	}
-	if err := w.tell(eventEnd, map[string]any{"signers": signers}); err != nil {
+	w.mu.Lock()
+	err := w.callErr
+	w.mu.Unlock()
+	if err != nil { // a call that is not on record is a failure
 		return err
 	}
-	w.over = true
+	if err := w.last(eventEnd, "ok", map[string]any{"signers": signers}); err != nil {
+		return err
+	}
 	return w.sign(w.log.last(), signers, nil)
 }
 

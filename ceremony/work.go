@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/signet-hsm/signet/ca/issuance"
@@ -37,9 +38,12 @@ type work struct {
 	resumed bool
 
 	rehearsing bool
-	calls      []hsm.Call // that wait for the transcript to begin
-	callErr    error      // why calls did not get into it
-	over       bool       // the end is written: signatures follow
+
+	mu      sync.Mutex // of the transcript and what follows, and for writing step
+	begun   bool       // the first line is written
+	calls   []hsm.Call // that wait for the transcript to begin
+	callErr error      // why calls did not get into it
+	over    bool       // the end is written: signatures follow
 
 	cas     map[string]*authority // by the name in the plan
 	order   []*authority          // the same, as they came
@@ -78,6 +82,8 @@ func (w *work) tell(event string, detail map[string]any) error {
 	if w.log == nil {
 		return nil
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	return w.log.add(w.step, event, "ok", detail)
 }
 
