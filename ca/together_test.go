@@ -57,7 +57,7 @@ func TestARefusedIntentFailsAlone(t *testing.T) {
 	var serials atomic.Int32
 	a := b.authority(t, func(c *ca.Config) {
 		c.Random = readerFunc(func(p []byte) (int, error) {
-			if n := serials.Add(1); len(p) == 16 && n%2 == 0 { // of a serial; ids take 10 bytes
+			if len(p) == 16 && serials.Add(1)%2 == 0 { // every second serial; ids take 10 bytes
 				for i := range p {
 					p[i] = 7
 				}
