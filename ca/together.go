@@ -42,6 +42,17 @@ type signed struct {
 	event []any
 }
 
+// planned begins the arguments of a batch. The server plans a large one for its
+// size and that of the table: a plan that is kept may be from when the table was
+// empty, and then reads all of it for each batch until the next analyze. For a
+// small one planning would cost more than that.
+func planned(n int) []any {
+	if n < 16 {
+		return nil
+	}
+	return []any{pgx.QueryExecModeCacheDescribe}
+}
+
 func (a *Authority) newTogether(reg prometheus.Registerer) (t together, err error) {
 	if t.intents, err = group.New(group.Config[*intent, bool]{
 		Name: "ca_intents", Flush: a.recordIntents, Alone: refusedData, Lanes: 1, Timeout: a.lease / 4, Metrics: reg,
@@ -101,8 +112,8 @@ func (a *Authority) recordIntents(ctx context.Context, list []*intent) ([]bool, 
 		issuers[i], active[i] = l.line.authority.Certificate().SubjectKeyId, l.line.serial
 		from[i], to[i], at[i] = d.NotBefore(), d.NotAfter(), l.at
 	}
-	rows, err := a.db.Query(ctx, sqlLeafIntents, tenants, refs, serials, profiles, hashes, issuers, users, clients, keys, from, to, at, actors,
-		signers, active, a.node, a.lease.Milliseconds())
+	rows, err := a.db.Query(ctx, sqlLeafIntents, append(planned(n), tenants, refs, serials, profiles, hashes, issuers, users, clients, keys, from, to, at,
+		actors, signers, active, a.node, a.lease.Milliseconds())...)
 	if err != nil {
 		return nil, pg.Unavailable(err)
 	}
@@ -150,7 +161,7 @@ func (a *Authority) storeSigned(ctx context.Context, list []*signed) ([]bool, er
 		tenants[i], refs[i], ders[i], at[i] = s.tenant.String(), s.ref, s.der, s.at
 		events.Add(s.event)
 	}
-	rows, err := a.db.Query(ctx, sqlLeavesIssued, append([]any{tenants, refs, ders, at}, events.Args()...)...)
+	rows, err := a.db.Query(ctx, sqlLeavesIssued, append(append(planned(n), tenants, refs, ders, at), events.Args()...)...)
 	if err != nil {
 		return nil, pg.Unavailable(err)
 	}
