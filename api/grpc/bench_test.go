@@ -222,9 +222,13 @@ func driver(w apitest.Way, n int, raw json.RawMessage) ([]apitest.Caller, error)
 		}
 		conns = append(conns, c)
 	}
+	phones := s.Phones
+	if w.Name == wayNaive {
+		phones = phones[n:]
+	}
 	callers := make([]apitest.Caller, n)
 	for i := range callers {
-		d, err := powerauth.Import(s.config("http://unused"), s.Phones[i])
+		d, err := powerauth.Import(s.config("http://unused"), phones[i])
 		if err != nil {
 			return nil, err
 		}

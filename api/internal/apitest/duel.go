@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,10 @@ type Caller func() error
 
 // driverVariable makes a test binary the driver of a Duel.
 const driverVariable = "SIGNET_DUEL_DRIVER"
+
+// linesVariable has Run print a line for each round and way, in Go's benchmark
+// format; benchmarks/run sets it.
+const linesVariable = "SIGNET_BENCH_ROUNDS"
 
 // round is what the driver is told to do, and outcome what came of it.
 type (
@@ -188,6 +193,10 @@ func (d Duel) Run(b *testing.B) {
 				}
 				rate[w.Name], cpu[w.Name] = append(rate[w.Name], r), append(cpu[w.Name], c)
 				rateRatio[w.Name], cpuRatio[w.Name] = append(rateRatio[w.Name], r/firstRate), append(cpuRatio[w.Name], c/firstCPU)
+				if os.Getenv(linesVariable) != "" {
+					fmt.Printf("\n%s/round=%d/%s-%d\t%d\t%.5g ns/op\t%.5g cpu-ns/op\t%d p50-ns\t%d p99-ns\n",
+						b.Name(), i, w.Name, runtime.GOMAXPROCS(0), o.Done, 1e9/r, c*1e3, o.P50, o.P99)
+				}
 				p50[w.Name], p99[w.Name] = append(p50[w.Name], o.P50.Seconds()*1000), append(p99[w.Name], o.P99.Seconds()*1000)
 			}
 		}
