@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/signet-hsm/signet/benchmarks/measure"
+	"github.com/signet-hsm/signet/hsm"
 )
 
 func main() {
@@ -67,7 +68,7 @@ func memory() string {
 
 // operations measures every kind of key, from 1, 8 and 64 callers.
 func (b *bench) operations(rounds int, quick bool) error {
-	t, err := newToken(b.ctx, b.base, "ops")
+	t, err := newToken(b.ctx, b.base, "ops", nil)
 	if err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func (b *bench) operations(rounds int, quick bool) error {
 			}
 			for _, callers := range []int{1, 8, 64} {
 				for _, w := range ways {
-					if w.ops[k.op] == nil {
+					if w.ops[k.op] == nil || w.most > 0 && callers > w.most || callers < w.least {
 						continue
 					}
 					if err := b.one(fmt.Sprintf("HSM/%s/callers=%d/round=%d/%s", k.op, callers, round, w.name), callers, w.ops[k.op]); err != nil {
@@ -122,12 +123,26 @@ func (b *bench) ways(t *token) ([]*way, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []*way{ours, bare, peer}, nil
+	alone, err := signet(b.ctx, t, "unguarded", func(c *hsm.Config) { c.Unguarded = true })
+	if err != nil {
+		return nil, err
+	}
+	alone.most = 1
+	second, err := newToken(b.ctx, b.base, "tuned", tuned)
+	if err != nil {
+		return nil, err
+	}
+	fast, err := signet(b.ctx, second, "tuned", tuned)
+	if err != nil {
+		return nil, err
+	}
+	fast.least = 8
+	return []*way{ours, alone, bare, peer, fast}, os.Setenv("SOFTHSM2_CONF", t.Conf)
 }
 
 // objects measures signing and looking up on a token with n objects.
 func (b *bench) objects(n, rounds int) error {
-	t, err := newToken(b.ctx, b.base, fmt.Sprintf("objects-%d", n))
+	t, err := newToken(b.ctx, b.base, fmt.Sprintf("objects-%d", n), nil)
 	if err != nil {
 		return err
 	}

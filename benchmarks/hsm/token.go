@@ -34,7 +34,12 @@ type token struct {
 	copies int
 }
 
-func newToken(ctx context.Context, base, name string) (*token, error) {
+// tuned is what an operator of SoftHSM may choose (docs/hsm.md): a copy of the
+// module for each of two cores, and signing keys that can be copied into sessions.
+func tuned(c *hsm.Config) { c.Instances, c.SessionCopies = 2, true }
+
+// newToken makes the keys as the configuration has them made.
+func newToken(ctx context.Context, base, name string, change func(*hsm.Config)) (*token, error) {
 	st, err := softhsm.Create(ctx, filepath.Join(base, name), name)
 	if err != nil {
 		return nil, err
@@ -43,6 +48,9 @@ func newToken(ctx context.Context, base, name string) (*token, error) {
 	c := st.HSM()
 	if c.Module, err = t.copyModule(); err != nil {
 		return nil, err
+	}
+	if change != nil {
+		change(&c)
 	}
 	open, err := hsm.Open(ctx, c)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/ThalesGroup/crypto11"
 	p11 "github.com/miekg/pkcs11"
@@ -16,6 +17,8 @@ import (
 // way is one manner of using the token: an operation for each name.
 type way struct {
 	name  string
+	most  int // callers that it is measured with; 0 = any number
+	least int
 	ops   map[string]func() error
 	close func() error
 }
@@ -54,24 +57,35 @@ func signet(ctx context.Context, t *token, name string, change func(*hsm.Config)
 			if err != nil {
 				return nil, err
 			}
-			w.ops[k.op] = func() error { _, err := m.MAC(ctx, in); return err }
+			w.ops[k.op] = appended(32, func(dst []byte) ([]byte, error) { return m.AppendMAC(ctx, dst, in) })
 		case "GCM":
 			a, err := open.AEAD(ctx, k.ref)
 			if err != nil {
 				return nil, err
 			}
-			w.ops[k.op] = func() error { _, err := a.Seal(ctx, in, aad); return err }
+			w.ops[k.op] = appended(64, func(dst []byte) ([]byte, error) { return a.AppendSeal(ctx, dst, in, aad) })
 		default:
 			s, err := open.Signer(ctx, k.ref)
 			if err != nil {
 				return nil, err
 			}
 			h := hashOf(k.op)
-			w.ops[k.op] = func() error { _, err := s.SignContext(ctx, in, h); return err }
+			w.ops[k.op] = appended(512, func(dst []byte) ([]byte, error) { return s.AppendSignature(ctx, dst, in, h) })
 		}
 	}
 	w.ops["lookup"] = func() error { _, err := open.Lookup(ctx, keys[0].ref); return err }
 	return w, nil
+}
+
+// appended gives f a buffer that is used again, as the issuing of certificates does.
+func appended(size int, f func(dst []byte) ([]byte, error)) func() error {
+	buffers := sync.Pool{New: func() any { b := make([]byte, 0, size); return &b }}
+	return func() error {
+		b := buffers.Get().(*[]byte)
+		defer buffers.Put(b)
+		_, err := f((*b)[:0])
+		return err
+	}
 }
 
 var aad = []byte("alpha|1")

@@ -54,6 +54,17 @@ func (b *bench) https() (err error) {
 	if b.quick {
 		counts = counts[1:2]
 	}
+	for _, s := range []*server{ours, peer} {
+		if err := b.warm(func(int) error {
+			body, err := s.body()
+			if err != nil {
+				return err
+			}
+			return s.post(b.ctx, body)
+		}); err != nil {
+			return err
+		}
+	}
 	for round := range b.rounds {
 		for _, callers := range counts {
 			for _, s := range []*server{ours, peer} {

@@ -79,6 +79,12 @@ func (b *bench) one(name string, callers int, cpu func() time.Duration, op func(
 	return s.Write(os.Stdout)
 }
 
+// warm is one without a line: connections are made, statements planned.
+func (b *bench) warm(op func(caller int) error) error {
+	_, err := measure.Run(measure.Load{Name: "warm", Callers: 8, For: b.slice / 2, Op: op})
+	return err
+}
+
 // rawc runs the C loop with two threads and prints its line.
 func (b *bench) rawc(w *world, name, key string, copied int, modules ...string) error {
 	cmd := exec.CommandContext(b.ctx, filepath.Join(b.bin, "rawc"), append([]string{

@@ -68,6 +68,11 @@ func (b *bench) process() (err error) {
 	if b.quick {
 		counts = counts[1:2]
 	}
+	for _, do := range []func(int) error{durable(sampled), durable(every), bare, peer} {
+		if err := b.warm(do); err != nil {
+			return err
+		}
+	}
 	pg := servers(w.cluster.PID())
 	for round := range b.rounds {
 		for _, c := range []struct {

@@ -67,7 +67,9 @@ func newWorld(ctx context.Context, dir, memory string) (_ *world, err error) {
 	if err := w.st.Isolate(); err != nil {
 		return w, err
 	}
-	if w.token, err = hsm.Open(ctx, w.st.HSM()); err != nil {
+	c := w.st.HSM()
+	c.Instances, c.SessionCopies = 2, true // as the ceiling has it
+	if w.token, err = hsm.Open(ctx, c); err != nil {
 		return w, err
 	}
 	w.chain, err = w.issuer(ctx)

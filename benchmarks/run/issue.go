@@ -6,7 +6,7 @@ import "fmt"
 var issueTable = table{
 	name: "issue", title: "Certificates, P-256, durable", from: []string{"issue", "issuehttps"},
 	about: "\"Sampled\": one certificate in 100 linted in full and one signature in 100 verified, compiled checks for the others; \"every\": all of them. Durable is from the request, its signature checked, to the record with its audit event, every commit synced; bare is draft and signature alone. " +
-		"Raw is C with two threads on one instance of the module and the signer's own key, the ceiling two instances with session copies. crypto11 with x509.CreateCertificate checks no request and stores nothing. step-ca runs beside `signet serve`, both over HTTPS with keep-alive, its own SoftHSM token and badger with synced writes.",
+		"Raw is C with two threads on one instance of the module and the signer's own key, the ceiling two instances with session copies, as ours has in process; `signet serve` has the defaults. crypto11 with x509.CreateCertificate checks no request and stores nothing. step-ca runs beside `signet serve`, both over HTTPS with keep-alive, its own SoftHSM token and badger with synced writes.",
 	rows: issueRows(),
 }
 
