@@ -219,7 +219,8 @@ func TestNothingIsWrittenForWhatDoesNotParse(t *testing.T) {
 	require.Equal(t, before, w.snapshot())
 }
 
-// snapshot is a digest of every row of the database.
+// snapshot is a digest of every row of the database but the data keys: a table's
+// is made when its first value is sealed, whatever becomes of the request.
 func (w *world) snapshot() map[string]string {
 	w.tb.Helper()
 	ctx := w.tb.Context()
@@ -230,6 +231,9 @@ func (w *world) snapshot() map[string]string {
 	require.Greater(w.tb, len(tables), 10)
 	out := map[string]string{}
 	for _, table := range tables {
+		if table == "dek" {
+			continue
+		}
 		var digest string
 		err := w.DB.QueryRow(ctx, fmt.Sprintf(`select count(*) || ' ' || coalesce(md5(string_agg(r::text, ' ' order by r::text)), '') from %s r`, pgx.Identifier{table}.Sanitize())).Scan(&digest)
 		require.NoError(w.tb, err)
