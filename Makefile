@@ -54,6 +54,14 @@ soak: deps-test ## The long forms of tests: 100,000 raced verdicts, SIGKILLs, 10
 	  -run='TestVerdictsAreLinearizable|TestPAAUTH01_SigkillLosesNoVerdict' ./cmd/signet
 	SIGNET_LONG=1 $(GO) test -count=1 -timeout=90m -v -run='CrashAtRandom|RandomCertificates' ./ca ./ca/lint
 
+.PHONY: hsm-matrix
+hsm-matrix: deps ## The HSM contract on SoftHSM2, NSS, opencryptoki and tpm2-pkcs11 (installs them; docs/hsm-modules.md)
+	@tools/hsm-matrix.sh
+
+.PHONY: faults
+faults: deps-test ## The faults of the HSM, 20 seeds each (benchmarks/RESULTS.md has the figures)
+	SIGNET_LONG=1 $(GO) test -count=1 -timeout=60m -v ./hsm/hsmtest/faultmodule
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (default 30s)
 	@set -e; for pkg in $$($(GO) list ./...); do \

@@ -11,7 +11,7 @@ import (
 // With there, a token of the label is taken for the one that an interrupted
 // ceremony has made.
 func Absent(module string, env map[string]string, label string, there bool) error {
-	m, err := openModule(module, module, env)
+	m, err := openModule(module, module, env, "")
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +28,14 @@ type Config struct {
 	// put back afterwards. One module in one process has one Env: opening it
 	// again with another fails.
 	Env map[string]string
+	// InitArgs is a text that C_Initialize gets in pReserved, for the modules that
+	// want one: NSS names its database this way.
+	InitArgs string
+	// Accept names attributes that this module can not set or does not report as
+	// every key rule demands: LOCAL, ENCRYPT, DECRYPT. Those are then neither asked
+	// for nor compared. Empty is right for every HSM; docs/hsm-modules.md tells
+	// which software needs it.
+	Accept []string
 	// TokenLabel, TokenSerial select the token; at least one is needed, and
 	// exactly one token must match.
 	TokenLabel, TokenSerial string
@@ -72,6 +83,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("hsm: %w: a token label or serial is needed", ErrConfig)
 	case c.PIN == nil:
 		return fmt.Errorf("hsm: %w: a PIN source is needed", ErrConfig)
+	case slices.ContainsFunc(c.Accept, func(name string) bool { return acceptable[name] == 0 }):
+		return fmt.Errorf("hsm: %w: accept may name %s only", ErrConfig, strings.Join(slices.Sorted(maps.Keys(acceptable)), ", "))
 	case c.Lanes < 0 || c.Lanes > maxLanes:
 		return fmt.Errorf("hsm: %w: lanes must be 0..%d", ErrConfig, maxLanes)
 	case c.Instances < 0 || c.Instances > maxInstances:

@@ -16,6 +16,8 @@ var (
 	ErrAmbiguous = fault.New(fault.Internal, "HSM_KEY_AMBIGUOUS", "the key is not unique in the HSM")
 	// ErrTemplate: a key's attributes are not what its role demands.
 	ErrTemplate = fault.New(fault.Internal, "HSM_KEY_TEMPLATE", "the HSM did not make the key as demanded")
+	// ErrSeparation: the module lets keys do more than their roles allow.
+	ErrSeparation = fault.New(fault.Internal, "HSM_SEPARATION", "the HSM does not keep keys to their roles")
 	// ErrSelfTest: a new key did not pass its first sign and verify.
 	ErrSelfTest = fault.New(fault.Internal, "HSM_KEY_SELF_TEST", "the HSM's new key failed its self test")
 	// ErrPIN: the PIN was refused or locked. It is final until the token is

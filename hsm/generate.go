@@ -31,6 +31,11 @@ func (t *local) Generate(ctx context.Context, ref Ref, alg Algorithm, id [16]byt
 			return KeyInfo{}, fmt.Errorf("hsm: %w: the token has no mechanism 0x%x, which %s needs", ErrUnsupported, m, alg)
 		}
 	}
+	if spec.bits != 0 {
+		if most := t.rsaBits.Load(); most != 0 && most < int64(spec.bits) {
+			return KeyInfo{}, fmt.Errorf("hsm: %w: the token makes RSA keys of at most %d bits", ErrUnsupported, most)
+		}
+	}
 	e, err := t.write(ctx, "generate", func(l *lane, s p11.SessionHandle) (any, error) {
 		return l.inst.generate(l, s, KeyInfo{Ref: ref, ID: id, Algorithm: alg})
 	})
@@ -58,8 +63,15 @@ func (t *local) write(ctx context.Context, what string, f func(*lane, p11.Sessio
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = l.inst.mod.ctx.CloseSession(s) }()
-		return f(l, s)
+		v, err := f(l, s)
+		_ = l.inst.mod.ctx.CloseSession(s)
+		var left *leftBehind
+		if errors.As(err, &left) {
+			// In a session of its own, when the first is closed: an operation that
+			// the error left active may hold the key.
+			err = errors.Join(err, l.inst.undo(left))
+		}
+		return v, err
 	}}
 	_, v, err := t.do(ctx, c, nil)
 	if !c.left {
@@ -81,13 +93,22 @@ func (in *instance) generate(l *lane, s p11.SessionHandle, k KeyInfo) (*entry, e
 		}
 	}
 	how := newbornWhole
-	err := in.create(s, k, true, label, ident)
-	if errors.Is(err, p11.Error(p11.CKR_ATTRIBUTE_TYPE_INVALID)) {
-		// The module answered before it made anything: it does not know one of
-		// the optional lines.
-		in.t.log.LogAttrs(l.ctx, slog.LevelWarn, "hsm: module does not know COPYABLE or ALLOWED_MECHANISMS", slog.String("label", k.Ref.String()))
+	if in.t.plain.Load() {
 		how = newborn
-		err = in.create(s, k, false, label, ident)
+	}
+	err := in.create(s, k, how == newbornWhole, label, ident)
+	if how == newbornWhole && notKnown(err) {
+		// The module does not know one of the optional lines. It should have made
+		// nothing; what it has made all the same is ours to sweep.
+		if err := in.sweep(s, label, ident); err != nil {
+			return nil, err
+		}
+		in.t.log.LogAttrs(l.ctx, slog.LevelWarn, "hsm: a key without COPYABLE and ALLOWED_MECHANISMS, which the module does not take",
+			slog.String("label", k.Ref.String()), slog.Any("cause", err))
+		how = newborn
+		if err = in.create(s, k, false, label, ident); err == nil {
+			in.t.plain.Store(true)
+		}
 	}
 	if err == nil {
 		var e *entry
@@ -96,11 +117,34 @@ func (in *instance) generate(l *lane, s p11.SessionHandle, k KeyInfo) (*entry, e
 		}
 	}
 	// The label and the id were free, so what has both is ours, whole or half.
-	if derr := in.sweep(s, label, ident); derr != nil {
-		in.t.log.LogAttrs(l.ctx, slog.LevelError, "hsm: a failed key is left behind", slog.String("label", k.Ref.String()), slog.Any("cause", derr))
-		err = errors.Join(err, derr)
+	return nil, &leftBehind{error: err, match: []*p11.Attribute{label, ident}}
+}
+
+// leftBehind is the failure of a creation that may have left objects.
+type leftBehind struct {
+	error
+	match []*p11.Attribute
+}
+
+func (e *leftBehind) Unwrap() error { return e.error }
+
+// undo sweeps what a failed creation left.
+func (in *instance) undo(left *leftBehind) error {
+	s, err := in.mod.ctx.OpenSession(in.slot.id, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
+	if err == nil {
+		err = in.sweep(s, left.match...)
+		_ = in.mod.ctx.CloseSession(s)
 	}
-	return nil, err
+	if err != nil {
+		in.t.log.Error("hsm: a failed key is left behind", slog.String("label", string(left.match[0].Value)), slog.Any("cause", err))
+	}
+	return err
+}
+
+// notKnown reports whether a module so refuses an attribute that it does not know.
+// The standard has ATTRIBUTE_TYPE_INVALID for it; NSS answers GENERAL_ERROR.
+func notKnown(err error) bool {
+	return errors.Is(err, p11.Error(p11.CKR_ATTRIBUTE_TYPE_INVALID)) || errors.Is(err, p11.Error(p11.CKR_GENERAL_ERROR))
 }
 
 func (in *instance) create(s p11.SessionHandle, k KeyInfo, optional bool, identity ...*p11.Attribute) error {
@@ -108,17 +152,17 @@ func (in *instance) create(s p11.SessionHandle, k KeyInfo, optional bool, identi
 	m := []*p11.Mechanism{p11.NewMechanism(spec.generate, nil)}
 	identity = append(identity, p11.NewAttribute(p11.CKA_KEY_TYPE, spec.keyType))
 	if spec.secret != 0 {
-		_, err := in.mod.ctx.GenerateKey(s, m, template(r.usage(halfSecret, k.Algorithm, in.guardOf(r)), optional, append(identity,
+		_, err := in.mod.ctx.GenerateKey(s, m, template(in.usage(r, halfSecret, k.Algorithm, in.guardOf(r)), optional, append(identity,
 			p11.NewAttribute(p11.CKA_CLASS, p11.CKO_SECRET_KEY), p11.NewAttribute(p11.CKA_VALUE_LEN, spec.secret))...))
 		return err
 	}
-	public := template(r.usage(halfPublic, k.Algorithm, guard{}), optional, append(identity, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY))...)
+	public := template(in.usage(r, halfPublic, k.Algorithm, guard{}), optional, append(identity, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY))...)
 	if spec.bits != 0 {
 		public = append(public, p11.NewAttribute(p11.CKA_MODULUS_BITS, spec.bits), p11.NewAttribute(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
 	} else {
 		public = append(public, p11.NewAttribute(p11.CKA_EC_PARAMS, spec.curve))
 	}
-	private := template(r.usage(halfPrivate, k.Algorithm, in.guardOf(r)), optional, append(identity, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY))...)
+	private := template(in.usage(r, halfPrivate, k.Algorithm, in.guardOf(r)), optional, append(identity, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY))...)
 	_, _, err := in.mod.ctx.GenerateKeyPair(s, m, public, private)
 	return err
 }

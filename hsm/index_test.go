@@ -194,3 +194,27 @@ func TestOpenHalfWrittenChild(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, keys, 1)
 }
+
+// A key that can do more than its role is refused by name, whatever else is there.
+func TestSelfTestRefusesAKeyThatCanDoMore(t *testing.T) {
+	t.Parallel()
+	st := softhsmtest.Create(t)
+	tok := softhsmtest.Open(t, st.HSM())
+	require.NoError(t, tok.SelfTest(t.Context()))
+	for _, k := range everyRole {
+		_, err := tok.Generate(t.Context(), hsm.Ref{Tenant: "alpha", Role: k.role, Name: string(k.alg)}, k.alg, [16]byte{})
+		require.NoError(t, err)
+	}
+	require.NoError(t, tok.SelfTest(t.Context()))
+	r := second(t, st)
+	s := r.session(t)
+	ref := hsm.Ref{Tenant: "alpha", Role: hsm.RoleSigner, Name: "more"}
+	r.plant(t, s, ref.String(), append(make([]byte, 15), 9), true, true, p11.NewAttribute(p11.CKA_DECRYPT, true))
+	err := tok.SelfTest(t.Context())
+	require.ErrorIs(t, err, hsm.ErrTemplate)
+	require.ErrorContains(t, err, ref.String())
+	require.ErrorContains(t, err, "0x105")
+	r.plant(t, s, "signet/1/alpha/signer/half/0", append(make([]byte, 15), 10), true, false) // debris is no danger
+	require.NoError(t, tok.Destroy(t.Context(), ref))
+	require.NoError(t, tok.SelfTest(t.Context()))
+}

@@ -14,11 +14,12 @@ import (
 
 // InitConfig says which token InitToken makes.
 type InitConfig struct {
-	Module string            // absolute path of the PKCS#11 library
-	Env    map[string]string // as in Config
-	Label  string            // 1..32 bytes; must not be taken in this module
-	SOPIN  secret.Bytes
-	PIN    secret.Bytes
+	Module   string            // absolute path of the PKCS#11 library
+	Env      map[string]string // as in Config
+	InitArgs string            // as in Config
+	Label    string            // 1..32 bytes; must not be taken in this module
+	SOPIN    secret.Bytes
+	PIN      secret.Bytes
 }
 
 // InitToken initialises the first empty token of a module and sets both PINs. It
@@ -30,7 +31,7 @@ func InitToken(ctx context.Context, c InitConfig) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	m, err := openModule(c.Module, c.Module, c.Env)
+	m, err := openModule(c.Module, c.Module, c.Env, c.InitArgs)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (t *local) openInstance(ctx context.Context, place int, private bool) (_ *i
 		path = copied
 	}
 	in := &instance{t: t, place: place}
-	if in.mod, err = openModule(path, c.Module, c.Env); err != nil {
+	if in.mod, err = openModule(path, c.Module, c.Env, c.InitArgs); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	p11 "github.com/miekg/pkcs11"
+
 	"github.com/signet-hsm/signet/fault"
 )
 
@@ -30,6 +32,8 @@ type local struct {
 	roster               roster
 	breaker              breaker
 	started              time.Time
+	plain                atomic.Bool  // the module takes no optional lines of a template
+	rsaBits              atomic.Int64 // of the longest RSA key it makes; 0 = not known
 
 	mu        sync.Mutex
 	instances []*instance
@@ -86,6 +90,11 @@ func (t *local) begin(ctx context.Context, place int) error {
 	if err := t.login(ctx, in, 0); err != nil {
 		return err
 	}
+	if place == 0 {
+		if err := t.separate(in); err != nil {
+			return err
+		}
+	}
 	n := t.config.Lanes / t.config.Instances
 	if place < t.config.Lanes%t.config.Instances {
 		n++
@@ -100,8 +109,34 @@ func (t *local) describe(in *instance) (err error) {
 	}
 	t.breaker.init(t.config.Instances, t.metrics.open)
 	t.creating = creatingAt(t.serial)
-	t.mechanisms, err = in.mod.mechanisms(in.slot.id)
-	return err
+	if t.mechanisms, err = in.mod.mechanisms(in.slot.id); err != nil {
+		return err
+	}
+	rsa := []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil)}
+	if info, err := in.mod.ctx.GetMechanismInfo(in.slot.id, rsa); err == nil {
+		t.rsaBits.Store(int64(info.MaxKeySize))
+	}
+	if len(t.config.Accept) > 0 {
+		t.log.Warn("hsm: key rules are not enforced whole", slog.Any("accept", t.config.Accept))
+	}
+	return nil
+}
+
+// separate proves once that the module keeps keys to their attributes.
+func (t *local) separate(in *instance) error {
+	p := separation{api: in.mod.ctx, slot: in.slot.id, have: t.mechanisms, usage: func(r Role, h half, a Algorithm) []attribute {
+		return in.usage(roles[r], h, a, guard{})
+	}}
+	if w, ok := p.api.(witnessed); ok {
+		p.api = w.api // nothing of it stays on the token
+	}
+	if err := p.prove(); err != nil {
+		return wrap("prove the separation of keys", err)
+	}
+	if len(p.unproven) > 0 {
+		t.log.Warn("hsm: separation of keys is not proved; the module makes no session keys of these roles", slog.Any("roles", p.unproven))
+	}
+	return nil
 }
 
 // creatingAt returns the lock of all who make keys on one token.

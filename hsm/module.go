@@ -6,8 +6,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -35,6 +38,7 @@ type api interface {
 	GetSlotList(tokenPresent bool) ([]uint, error)
 	GetTokenInfo(slot uint) (p11.TokenInfo, error)
 	GetMechanismList(slot uint) ([]*p11.Mechanism, error)
+	GetMechanismInfo(slot uint, m []*p11.Mechanism) (p11.MechanismInfo, error)
 	InitToken(slot uint, pin, label string) error
 	InitPIN(p11.SessionHandle, string) error
 	SetPIN(s p11.SessionHandle, old, new string) error
@@ -61,6 +65,8 @@ type api interface {
 	SealOnce(*cryptoki.Job, p11.SessionHandle, p11.ObjectHandle) (nonce, sealed []byte, err error)
 	OpenOnce(j *cryptoki.Job, s p11.SessionHandle, key p11.ObjectHandle, nonce []byte) ([]byte, error)
 	CopyObject(p11.SessionHandle, p11.ObjectHandle, []*p11.Attribute) (p11.ObjectHandle, error)
+
+	prober
 }
 
 // library is one loaded PKCS#11 library: miekg/pkcs11 for what is rare, our own
@@ -113,6 +119,7 @@ func (l *library) OpenOnce(j *cryptoki.Job, s p11.SessionHandle, key p11.ObjectH
 type module struct {
 	path string
 	env  map[string]string
+	args string // Config.InitArgs
 	ctx  api
 
 	// gate is held for reading by everybody who is in the module, and for writing
@@ -127,7 +134,7 @@ type module struct {
 
 // openModule loads and initialises the library at path, or joins those who did.
 // faults is the path whose wrapper a test gave; path, but for copies of a module.
-func openModule(path, faults string, env map[string]string) (*module, error) {
+func openModule(path, faults string, env map[string]string, args string) (*module, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, fmt.Errorf("hsm: module: %w: %w", ErrConfig, err)
@@ -135,8 +142,8 @@ func openModule(path, faults string, env map[string]string) (*module, error) {
 	registry.Lock()
 	defer registry.Unlock()
 	if m := registry.modules[real]; m != nil {
-		if !maps.Equal(m.env, env) {
-			return nil, fmt.Errorf("hsm: %w: module %s is in use with another environment", ErrConfig, real)
+		if !maps.Equal(m.env, env) || m.args != args {
+			return nil, fmt.Errorf("hsm: %w: module %s is in use with another environment or other arguments", ErrConfig, real)
 		}
 		m.users++
 		return m, nil
@@ -145,7 +152,7 @@ func openModule(path, faults string, env map[string]string) (*module, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &module{path: real, env: maps.Clone(env), ctx: lib, users: 1, slots: map[uint]*slot{}}
+	m := &module{path: real, env: maps.Clone(env), args: args, ctx: lib, users: 1, slots: map[uint]*slot{}}
 	if faults, err = filepath.EvalSymlinks(faults); err == nil && registry.wrap[faults] != nil {
 		m.ctx = registry.wrap[faults](lib)
 	}
@@ -165,7 +172,8 @@ func openModule(path, faults string, env map[string]string) (*module, error) {
 // environment is held while the process's environment is a module's own.
 var environment sync.Mutex
 
-// initialize calls C_Initialize in the module's environment.
+// initialize calls C_Initialize in the module's environment, with its arguments in
+// pReserved when there are any.
 func (m *module) initialize() error {
 	if len(m.env) > 0 {
 		environment.Lock()
@@ -174,7 +182,15 @@ func (m *module) initialize() error {
 	restore, err := setenv(m.env)
 	defer restore()
 	if err == nil {
-		err = m.ctx.Initialize()
+		var options []p11.InitializeOption
+		if m.args != "" {
+			b := append([]byte(m.args), 0)
+			var pin runtime.Pinner
+			defer pin.Unpin()
+			pin.Pin(&b[0])
+			options = append(options, p11.InitializeWithReserved(unsafe.Pointer(&b[0])))
+		}
+		err = m.ctx.Initialize(options...)
 	}
 	if err != nil {
 		return fmt.Errorf("hsm: initialise %s: %w: %w", m.path, fault.ErrUnavailable, err)
@@ -232,6 +248,7 @@ func (m *module) findToken(label, serial string) (uint, p11.TokenInfo, error) {
 		found uint
 		info  p11.TokenInfo
 		hits  int
+		there []string
 	)
 	for _, id := range ids {
 		ti, err := m.ctx.GetTokenInfo(id)
@@ -241,12 +258,16 @@ func (m *module) findToken(label, serial string) (uint, p11.TokenInfo, error) {
 		if (label == "" || ti.Label == label) && (serial == "" || ti.SerialNumber == serial) {
 			found, info, hits = id, ti, hits+1
 		}
+		there = append(there, fmt.Sprintf("%q serial %q", ti.Label, ti.SerialNumber))
 	}
 	switch hits {
 	case 1:
 		return found, info, nil
 	case 0:
-		return 0, info, fmt.Errorf("hsm: %w: label %q serial %q", ErrTokenNotFound, label, serial)
+		if there == nil {
+			there = []string{"none"}
+		}
+		return 0, info, fmt.Errorf("hsm: %w: label %q serial %q; the module has %s", ErrTokenNotFound, label, serial, strings.Join(there, ", "))
 	}
 	return 0, info, fmt.Errorf("hsm: %w: %d tokens match label %q serial %q", ErrAmbiguous, hits, label, serial)
 }

@@ -216,6 +216,7 @@ func pinResult(err error) error {
 type ResetConfig struct {
 	Module        string
 	Env           map[string]string
+	InitArgs      string
 	Label, Serial string
 	SOPIN         secret.Bytes
 	PIN           secret.Bytes // the user's new one; empty: it stays
@@ -228,7 +229,7 @@ func ResetPIN(ctx context.Context, c ResetConfig) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	m, err := openModule(c.Module, c.Module, c.Env)
+	m, err := openModule(c.Module, c.Module, c.Env, c.InitArgs)
 	if err != nil {
 		return err
 	}

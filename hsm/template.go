@@ -111,6 +111,22 @@ func (r role) usage(h half, a Algorithm, g guard) []attribute {
 		attribute{typ: p11.CKA_NEVER_EXTRACTABLE, want: true, born: true})
 }
 
+// acceptable are the attributes that Config.Accept may name. No use of a key that
+// reads another one out can be among them.
+var acceptable = map[string]uint{"LOCAL": p11.CKA_LOCAL, "ENCRYPT": p11.CKA_ENCRYPT, "DECRYPT": p11.CKA_DECRYPT}
+
+// usage is role.usage without what the operator accepts of this module. A bit
+// that the role needs is demanded all the same.
+func (in *instance) usage(r role, h half, a Algorithm, g guard) []attribute {
+	list := r.usage(h, a, g)
+	for _, name := range in.t.config.Accept {
+		list = slices.DeleteFunc(list, func(at attribute) bool {
+			return at.typ == acceptable[name] && (at.born || at.want == false)
+		})
+	}
+	return list
+}
+
 // mechanisms returns all the mechanisms the key may be used with.
 func (r role) mechanisms(a Algorithm) []uint {
 	list := slices.Clone(algorithms[a].use)
@@ -154,7 +170,7 @@ func (in *instance) compare(s p11.SessionHandle, o *object, how strictness) (mis
 	}
 	r := roles[o.ref.Role]
 	g := in.guardOf(r)
-	list := slices.DeleteFunc(r.usage(h, o.algorithm, g), func(a attribute) bool {
+	list := slices.DeleteFunc(in.usage(r, h, o.algorithm, g), func(a attribute) bool {
 		old := how == standing || how == twin
 		switch a.typ {
 		case p11.CKA_MODIFIABLE:

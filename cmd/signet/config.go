@@ -92,6 +92,8 @@ type DatabaseConfig struct {
 type HSMConfig struct {
 	Module      string            `yaml:"module"`       // path of the PKCS#11 library
 	Env         map[string]string `yaml:"env"`          // environment the library reads, e.g. SOFTHSM2_CONF
+	InitArgs    string            `yaml:"init_args"`    // what C_Initialize gets in pReserved; only NSS wants it
+	Accept      []string          `yaml:"accept"`       // key rules that this module can not keep: LOCAL, ENCRYPT, DECRYPT (docs/hsm-modules.md)
 	TokenLabel  string            `yaml:"token_label"`  // exactly one token must carry it
 	TokenSerial string            `yaml:"token_serial"` // optional second check
 	PIN         conf.SecretSource `yaml:"pin"`

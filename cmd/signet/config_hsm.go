@@ -49,7 +49,7 @@ const firstMember = "primary"
 // config is what package hsm is told of the token.
 func (c *HSMConfig) config(log *slog.Logger, metrics prometheus.Registerer) hsm.Config {
 	return hsm.Config{
-		Module: c.Module, Env: c.Env, TokenLabel: c.TokenLabel, TokenSerial: c.TokenSerial, PIN: c.PIN.Read,
+		Module: c.Module, Env: c.Env, InitArgs: c.InitArgs, Accept: c.Accept, TokenLabel: c.TokenLabel, TokenSerial: c.TokenSerial, PIN: c.PIN.Read,
 		Lanes: c.Lanes, Instances: c.Instances, SessionCopies: c.SessionCopies == "auto",
 		Hang: c.Hang.Std(), KeepAlive: c.KeepAlive.Std(), Logger: log, Metrics: metrics,
 	}

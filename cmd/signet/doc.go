@@ -7,5 +7,7 @@
 // lifetime, and no logic that a library would want.
 //
 // Exit codes: 0 good; 1 the work failed; 2 the command line or the
-// configuration is wrong and nothing was started.
+// configuration is wrong and nothing was started; 3 the HSM or a key in it is
+// refused (PIN, key rules, module) and an operator must act: starting again mends
+// nothing and costs a PIN attempt, so systemd wants RestartPreventExitStatus=3.
 package main

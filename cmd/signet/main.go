@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -29,17 +30,25 @@ func run(args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "signet:", err)
+	if hint := advice(err); hint != "" {
+		fmt.Fprintln(os.Stderr, "signet:", hint)
+	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
 	var usage usageError
 	switch {
-	case err == nil:
-		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintln(os.Stderr, "signet:", err)
 		return 2
-	default:
-		fmt.Fprintln(os.Stderr, "signet:", err)
-		return 1
+	case slices.ContainsFunc(operatorMustAct, func(s error) bool { return errors.Is(err, s) }):
+		return 3
 	}
+	return 1
 }
 
 func newRoot() *cobra.Command {

@@ -100,6 +100,9 @@ func (p *process) openStores(ctx context.Context) (_ *stores, err error) {
 	if s.token, err = p.openToken(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.token.SelfTest(ctx); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/signet-hsm/signet/ceremony"
+	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/obs"
 	"github.com/signet-hsm/signet/internal/pg"
 )
@@ -66,11 +69,16 @@ func serveCommand() *cobra.Command {
 
 func checkCommand() *cobra.Command {
 	var config string
+	var withHSM bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration without starting: is it whole, are its files there?",
 		Long: `Reads the configuration strictly and looks for the files it names. Nothing is
-opened that would change anything: no database, no HSM, no login.`,
+opened that would change anything: no database, no HSM, no login.
+
+With --hsm it opens the token as well, which is one login, and runs the self-test
+of serve: the module must keep keys to their roles, no key may be able to do more
+than its role, and the key-encryption key must be there.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(config)
@@ -80,12 +88,43 @@ opened that would change anything: no database, no HSM, no login.`,
 			if err := c.checkFiles(); err != nil {
 				return usageError{err}
 			}
+			if withHSM {
+				if err := checkHSM(cmd.Context(), config); err != nil {
+					return err
+				}
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is good\n", config)
 			return nil
 		},
 	}
 	configFlag(cmd, &config)
+	cmd.Flags().BoolVar(&withHSM, "hsm", false, "also open the HSM's token and test its keys (one login)")
 	return cmd
+}
+
+// checkHSM opens the token as serve does, and closes it.
+func checkHSM(ctx context.Context, config string) (err error) {
+	p, err := newProcess(config)
+	if err != nil {
+		return err
+	}
+	t, err := p.openToken(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	if err := t.SelfTest(ctx); err != nil {
+		return err
+	}
+	kek, err := p.cfg.kekRef()
+	if err != nil {
+		return err
+	}
+	_, err = t.Lookup(ctx, kek)
+	if errors.Is(err, hsm.ErrKeyNotFound) {
+		return fmt.Errorf("%w: run `signet bootstrap`, which makes it", err)
+	}
+	return err
 }
 
 func migrateCommand() *cobra.Command {

@@ -149,3 +149,21 @@ func TestCrashes(t *testing.T) {
 		f.Stop()
 	}
 }
+
+// A copy of the library is another instance under the same rules.
+func TestCopies(t *testing.T) {
+	t.Parallel()
+	st, m := softhsmtest.Faulty(t)
+	first := softhsmtest.Open(t, st.HSM())
+	lib, err := os.ReadFile(m.Path)
+	require.NoError(t, err)
+	c := st.HSM()
+	c.Module = m.Path + ".copy.so"
+	require.NoError(t, os.WriteFile(c.Module, lib, 0o700))
+	second := softhsmtest.Open(t, c)
+	require.Equal(t, 2, m.Calls("C_Initialize"))
+	m.Inject(faultmodule.Rule{On: "C_GenerateRandom", Times: 2, Do: faultmodule.Return, Value: p11.CKR_RANDOM_NO_RNG})
+	require.Error(t, first.Random(t.Context(), make([]byte, 8)))
+	require.Error(t, second.Random(t.Context(), make([]byte, 8)))
+	require.NoError(t, first.Random(t.Context(), make([]byte, 8)))
+}

@@ -4,8 +4,8 @@
 // or its token for real, signs wrongly, lies about attributes and leaks memory.
 //
 // A Module is a library file of its own with a control file beside it, which the
-// shim maps shared. So rules work in whatever process loads the library, need no
-// environment, and counters outlive a process that a rule killed.
+// shim maps shared. So rules work in whatever process loads the library or a copy
+// of it, need no environment, and counters outlive a process that a rule killed.
 //
 // A rule strikes calls by number (After, Times) and by chance from a seed: the
 // same seed strikes the same calls. Note that miekg/pkcs11 calls C_Sign, C_Encrypt

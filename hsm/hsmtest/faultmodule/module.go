@@ -1,6 +1,7 @@
 package faultmodule
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"os"
@@ -53,8 +54,13 @@ func New(tb testing.TB, dir, real string) *Module {
 	lib, err := build()
 	require.NoError(tb, err)
 	m := &Module{Path: filepath.Join(dir, "faultmodule.so"), tb: tb}
+	const placeholder = "SIGNET FAULT CONTROL FILE"
+	require.Equal(tb, 1, bytes.Count(lib, []byte(placeholder)))
+	lib, name := bytes.Clone(lib), m.Path+".ctl"
+	require.Less(tb, len(name), 1024)
+	copy(lib[bytes.Index(lib, []byte(placeholder)):], append([]byte(name), 0))
 	require.NoError(tb, os.WriteFile(m.Path, lib, 0o700))
-	f, err := os.OpenFile(m.Path+".ctl", os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	require.NoError(tb, err)
 	defer f.Close()
 	const size = int(unsafe.Sizeof(control{}))

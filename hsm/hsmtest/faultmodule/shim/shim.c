@@ -3,9 +3,10 @@
  * way, as the rules of a control file say. For tests only; see doc.go of package
  * faultmodule, which writes the rules.
  *
- * The control file lies beside the library, with ".ctl" after its name, and is
- * mapped shared: rules take effect at the next call, in whatever process that is,
- * and the counters outlive a process that a rule killed.
+ * The name of the control file is written into the library. The file is mapped
+ * shared: rules take effect at the next call, in whatever process that is, and the
+ * counters outlive a process that a rule killed. A copy of the library has the same
+ * control file and a copy of the real module for itself, as a copy of that would.
  *
  * Every argument of a PKCS#11 2.40 function is an integer or a pointer, and on
  * the platforms signet runs on (LP64) each travels in one machine word. So one
@@ -18,9 +19,12 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -160,16 +164,44 @@ enum {
 
 struct list *fault_list(void);
 
-static int attach(void) {
-	if (ctl)
-		return 1;
+/* Go writes the path over this text. */
+__attribute__((used)) static volatile char control_path[1024] = "SIGNET FAULT CONTROL FILE";
+
+/* copied returns a file of its own with the content of path, -1 when it can not. */
+static int copied(const char *path) {
+	int from = open(path, O_RDONLY | O_CLOEXEC), to = memfd_create("faultmodule", MFD_CLOEXEC);
+	struct stat st;
+	off_t at = 0;
+	if (from < 0 || to < 0 || fstat(from, &st) != 0)
+		return -1;
+	while (at < st.st_size)
+		if (sendfile(to, from, &at, (size_t)(st.st_size - at)) <= 0)
+			return -1;
+	close(from);
+	return to; /* stays open: the loader knows the library by this number */
+}
+
+static void *load(const char *path, const char *control) {
 	Dl_info self;
 	if (!dladdr((void *)(uintptr_t)fault_list, &self))
 		return 0;
-	char path[1100];
-	if (strlen(self.dli_fname) + 5 > sizeof path)
+	size_t n = strlen(self.dli_fname);
+	if (strncmp(self.dli_fname, control, n) == 0 && strcmp(control + n, ".ctl") == 0)
+		return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	char own[64];
+	int fd = copied(path);
+	if (fd < 0)
 		return 0;
-	strcat(strcpy(path, self.dli_fname), ".ctl");
+	snprintf(own, sizeof own, "/proc/self/fd/%d", fd);
+	return dlopen(own, RTLD_NOW | RTLD_LOCAL);
+}
+
+static int attach(void) {
+	if (ctl)
+		return 1;
+	char path[sizeof control_path];
+	for (size_t i = 0; i < sizeof path; i++)
+		path[i] = control_path[i];
 	int fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return 0;
@@ -177,7 +209,7 @@ static int attach(void) {
 	close(fd);
 	if (c == MAP_FAILED)
 		return 0;
-	if (c->magic != MAGIC || c->size != sizeof *c || !(library = dlopen(c->real, RTLD_NOW | RTLD_LOCAL)))
+	if (c->magic != MAGIC || c->size != sizeof *c || !(library = load(c->real, path)))
 		goto fail;
 	RV (*get)(struct list **) = (RV(*)(struct list **))(uintptr_t)dlsym(library, "C_GetFunctionList");
 	if (!get || get(&real))
