@@ -69,6 +69,8 @@ type Config struct {
 	// somebody else ends in that case.
 	Unguarded bool
 
+	unproven bool // tests only: the module need not keep keys to their roles
+
 	Now     func() time.Time      // nil = time.Now
 	Logger  *slog.Logger          // nil = silence
 	Metrics prometheus.Registerer // nil = not registered

@@ -130,7 +130,9 @@ func (t *local) separate(in *instance) error {
 	if w, ok := p.api.(witnessed); ok {
 		p.api = w.api // nothing of it stays on the token
 	}
-	if err := p.prove(); err != nil {
+	if err := p.prove(); err != nil && t.config.unproven {
+		t.log.Warn("hsm: this module does not keep keys to their roles", slog.Any("cause", err))
+	} else if err != nil {
 		return wrap("prove the separation of keys", err)
 	}
 	if len(p.unproven) > 0 {

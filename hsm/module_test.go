@@ -21,6 +21,7 @@ import (
 //	SIGNET_HSMTEST_PIN_FILE   file with its PIN
 //	SIGNET_HSMTEST_INIT_ARGS  as hsm.init_args, if needed
 //	SIGNET_HSMTEST_ACCEPT     as hsm.accept, with blanks, if needed
+//	SIGNET_HSMTEST_UNPROVEN   not empty: go on although signet would not serve from it
 //	SIGNET_HSMTEST_HOLD       not empty: the library stays loaded throughout
 //
 // What the module can not do is found out first and told; what it says it can do
@@ -35,11 +36,15 @@ func TestContractModule(t *testing.T) {
 	pin = bytes.TrimSpace(pin)
 	open := func(t *testing.T) *hsm.Token {
 		t.Helper()
-		tok, err := hsm.Open(t.Context(), hsm.Config{
+		c := hsm.Config{
 			Module: module, TokenLabel: os.Getenv("SIGNET_HSMTEST_LABEL"), InitArgs: os.Getenv("SIGNET_HSMTEST_INIT_ARGS"),
 			Accept: strings.Fields(os.Getenv("SIGNET_HSMTEST_ACCEPT")),
 			PIN:    func(context.Context) (secret.Bytes, error) { return secret.New(bytes.Clone(pin)), nil },
-		})
+		}
+		if os.Getenv("SIGNET_HSMTEST_UNPROVEN") != "" {
+			hsm.Unproven(&c)
+		}
+		tok, err := hsm.Open(t.Context(), c)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, tok.Close()) })
 		return tok

@@ -53,21 +53,25 @@ func seeds() uint64 {
 
 // each runs a fault in every mode with every seed, each on a token of its own.
 func each(t *testing.T, list []mode, run func(t *testing.T, r *rig)) {
+	eachWith(t, list, nil, run)
+}
+
+func eachWith(t *testing.T, list []mode, change func(*hsm.Config), run func(t *testing.T, r *rig)) {
 	t.Parallel()
 	for _, m := range list {
 		for seed := range seeds() {
 			t.Run(fmt.Sprint(m.name, " ", seed), func(t *testing.T) {
-				run(t, newRig(t, m, seed))
+				run(t, newRig(t, m, seed, change))
 			})
 		}
 	}
 }
 
-func newRig(t *testing.T, m mode, seed uint64) *rig {
+func newRig(t *testing.T, m mode, seed uint64, change func(*hsm.Config)) *rig {
 	t.Helper()
 	r := &rig{mode: m, seed: seed, rand: rand.New(rand.NewPCG(seed, 0x51676e74))}
 	r.st, r.Module = softhsmtest.Faulty(t)
-	r.tok, r.reg = r.again(t, nil)
+	r.tok, r.reg = r.again(t, change)
 	return r
 }
 
