@@ -95,6 +95,7 @@ func TestFault25_LoginLost(t *testing.T) {
 			l.advance(t)
 		}
 		l.stop(t)
+		t.Logf("%d logins, %d initialised, heals %v, repairs %v", r.Calls("C_Login")-before, r.Calls("C_Initialize"), gather(t, r.reg, "signet_hsm_heals_total"), gather(t, r.reg, "signet_hsm_repairs_total"))
 		l.noFailures(t)
 		require.Equal(t, strikes, r.Calls("C_Login")-before, "one login per loss, whoever noticed it first")
 	})

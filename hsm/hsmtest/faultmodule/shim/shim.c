@@ -369,12 +369,30 @@ static RV late(struct rule *r, int i, W *a, RV rv) {
 	return rv;
 }
 
+/* strike takes sessions or the login away. Who sees it counted knows it done. */
+static void strike(struct rule *r, W *a) {
+	pthread_rwlock_wrlock(&gate);
+	uint64_t n = atomic_load(&r->seen), hits = atomic_load(&r->hits);
+	atomic_store(&r->seen, n + 1);
+	if (n >= r->after && !(r->times && hits >= r->times) && !(r->chance && mix(r->seed ^ mix(n)) > r->chance)) {
+		if (r->action == CLOSE_ALL)
+			close_all();
+		else
+			forward(I_C_Logout, a);
+		atomic_store(&r->hits, hits + 1);
+	}
+	pthread_rwlock_unlock(&gate);
+}
+
 /* early does what a rule says before the real call; 1 means that there is none. */
 static int early(struct rule *r, int i, W *a, RV *rv) {
 	if (r->late || r->action == FLIP || r->action == LIE || r->action == HALF)
 		return 0;
-	if ((r->action == CLOSE_ALL || r->action == LOGOUT) && !in_session(i))
+	if (r->action == CLOSE_ALL || r->action == LOGOUT) {
+		if (in_session(i) && !(r->times && atomic_load(&r->hits) >= r->times))
+			strike(r, a);
 		return 0;
+	}
 	if (!due(r))
 		return 0;
 	switch (r->action) {
@@ -387,16 +405,6 @@ static int early(struct rule *r, int i, W *a, RV *rv) {
 	case HANG:
 		while (atomic_load(&r->active))
 			pause_us(1000);
-		return 0;
-	case CLOSE_ALL:
-		pthread_rwlock_wrlock(&gate);
-		close_all();
-		pthread_rwlock_unlock(&gate);
-		return 0;
-	case LOGOUT:
-		pthread_rwlock_wrlock(&gate);
-		forward(I_C_Logout, a);
-		pthread_rwlock_unlock(&gate);
 		return 0;
 	case LEAK: {
 		volatile char *p = malloc(r->value);
