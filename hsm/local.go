@@ -222,11 +222,11 @@ func (t *local) Keys(ctx context.Context) ([]Found, error) {
 		return nil, err
 	}
 	keys := found.(map[Ref]*entry)
-	t.index.replace(keys)
 	list := make([]Found, 0, len(keys))
 	for _, e := range keys {
 		list = append(list, Found{e.info, e.bad})
 	}
+	t.index.replace(keys) // it is the index's from here on
 	return list, nil
 }
 
