@@ -132,11 +132,14 @@ func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
 	h, now := j.hot, r.clock()
 	if j.outcome == outcomeUnknown && j.actor == actorDevice {
 		// Anybody with an app may ask about any id, as often as they like: nothing
-		// is there to be recorded for, and records can not be taken back.
+		// is there to be recorded for, and records can not be taken back. The record
+		// is made all the same: the hash of what was signed is half of the work.
+		_ = j.detailJSON()
 		return true, nil
 	}
 	repeated := j.outcome == outcomeState && j.actor == actorDevice
 	if repeated && !r.asked.due(h.key(), now) {
+		_ = j.detailJSON()
 		return true, nil
 	}
 	e := audit.Event{

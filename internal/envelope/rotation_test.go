@@ -296,6 +296,10 @@ func TestRotationUnderLoad(t *testing.T) {
 	}
 	stop()
 	wg.Wait()
+	// A writer that slept for longer than the grace of this test has sealed with a
+	// retired key: the last look finds that.
+	_, err := second.Prune(t.Context(), 0)
+	require.NoError(t, err)
 	v.settle(second)
 	require.Equal(t, map[byte]int{5: 20}, v.readable(v.node(), pgtest.Alpha))
 }
