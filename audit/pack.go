@@ -118,7 +118,8 @@ func (p *Pack) Args() []any {
 		p.apps = []string{}
 	}
 	return []any{
-		pgtype.UUID{Bytes: p.last, Valid: true}, pgtype.UUID{Bytes: p.first, Valid: true},
+		pgtype.UUID{Bytes: p.last, Valid: true},
+		pgtype.UUID{Bytes: p.first, Valid: true},
 		slices.Compact(p.users), p.apps, append(p.events, ']'),
 	}
 }

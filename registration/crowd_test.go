@@ -101,7 +101,9 @@ func (w *world) newCrowd(n int) *crowd {
 				}
 				i++
 				return []any{
-					"alpha", [16]byte(id), "APP", fmt.Sprintf("%s-user-%d", run, i), "AAAAA-BBBBB-CCCCC-DDDDD", "ACTIVE", "NONE", []string{"FLAG"}, "Petr's phone", "ios",
+					"alpha", [16]byte(id), "APP", fmt.Sprintf("%s-user-%d", run, i), "AAAAA-BBBBB-CCCCC-DDDDD", "ACTIVE", "NONE",
+					[]string{"FLAG"},
+					"Petr's phone", "ios",
 					"iPhone10,6", d.private.PublicKey().Bytes(), d.server.Bytes(), sealedPrivate, sealedMaster, ctr[:], int64(0),
 					int32(0), int32(0), int32(5), "3.1", int64(3), now, now, now, now,
 				}, nil

@@ -201,7 +201,8 @@ func keysErase() *cobra.Command {
 	var name, confirm string
 	cmd := keysVerb("erase", "Make all sealed data of a tenant unreadable, for ever",
 		`Removes all data keys of the tenant. Its devices can not be verified any more and
-have to be activated anew; running nodes forget what they hold within a minute. A
+have to be activated anew. Running nodes forget the data keys within a minute, but
+not the devices' keys that they have in memory: restart them. A
 copy of the database from before, together with the key-encryption key in the
 HSM, still opens: to close that too, rotate the key-encryption key and destroy
 the old one (signet keys rotate-kek, then retire --destroy-kek). --confirm
