@@ -21,6 +21,7 @@ import (
 	"github.com/signet-hsm/signet/internal/group"
 	"github.com/signet-hsm/signet/internal/outbox"
 	"github.com/signet-hsm/signet/internal/pg"
+	"github.com/signet-hsm/signet/rollback"
 	"github.com/signet-hsm/signet/signature"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -74,6 +75,10 @@ type Config struct {
 	Audit    *audit.Log
 	Outbox   outbox.Queue // told of every change of state; nil: outbox.Discard
 
+	// Guard keeps verdicts from being made on a database that was set back; nil:
+	// nothing does.
+	Guard *rollback.Guard
+
 	// Custom resolves activations of type CUSTOM; nil refuses them.
 	Custom ActivationProvider
 	// VaultBiometry lets a signature with biometry unlock the vault as well.
@@ -105,6 +110,7 @@ type Registrar struct {
 	envelope *envelope.Keyring
 	audit    *audit.Log
 	outbox   outbox.Queue
+	guard    *rollback.Guard
 	provider ActivationProvider
 	vaultBio bool
 	validity time.Duration
@@ -147,7 +153,7 @@ func New(c Config) (*Registrar, error) {
 	_, _ = rand.Read(nobody[:]) // never fails since Go 1.24
 	r := &Registrar{
 		gate: make(gate, runtime.GOMAXPROCS(0)), // half of the sessions that hsm opens by default
-		db:   c.DB, apps: c.Apps, envelope: c.Envelope, audit: c.Audit, outbox: c.Outbox,
+		db:   c.DB, apps: c.Apps, envelope: c.Envelope, audit: c.Audit, outbox: c.Outbox, guard: c.Guard,
 		provider: c.Custom, vaultBio: c.VaultBiometry, validity: c.Validity, now: c.Now, log: c.Logger, metrics: m,
 		keys:    newKeyCache(c.CacheSize, m),
 		decoy:   signature.DeriveKeys(nobody),
@@ -155,6 +161,7 @@ func New(c Config) (*Registrar, error) {
 		hashing: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		asked:   newAsked(),
 	}
+	c.Guard.OnHold(func(*tenant.ID) { r.rows.clear() })
 	r.verdicts, err = group.New(group.Config[*change, bool]{
 		Name: "verdicts", Flush: r.storeTogether, Alone: alone, Metrics: c.Metrics,
 	})

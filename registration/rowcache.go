@@ -34,6 +34,9 @@ func (c *rowCache) set(h *hot) {
 	})
 }
 
+// clear forgets everything: what it says is of a time that did not happen.
+func (c *rowCache) clear() { c.cache.InvalidateAll() }
+
 // drop forgets a registration that was found changed since it was read at
 // revision; what is newer than that stays.
 func (c *rowCache) drop(k keyID, revision int64) {

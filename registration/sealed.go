@@ -86,12 +86,16 @@ const nodeSkew = time.Minute
 // the MAC, or strangers could fill the table.
 func (r *Registrar) once(ctx context.Context, t tenant.ID, s nonceScope, c *signature.Cryptogram) error {
 	if c.Version < signature.V32 {
-		return nil
+		return r.guard.Check(t)
+	}
+	made := time.UnixMilli(c.Timestamp)
+	if err := r.guard.Fresh(t, made, MaxClockSkew); err != nil {
+		return err
 	}
 	h := sha256.New()
 	h.Write(c.EphemeralBytes)
 	h.Write(c.Nonce)
-	expires := time.UnixMilli(c.Timestamp).Add(MaxClockSkew + nodeSkew)
+	expires := made.Add(MaxClockSkew + nodeSkew)
 	tag, err := r.db.Exec(ctx, sqlUseNonce, t.String(), s.kind, s.identifier, h.Sum(nil), expires)
 	if err != nil {
 		return pg.Unavailable(err)

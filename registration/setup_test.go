@@ -25,6 +25,7 @@ import (
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/internal/pg/pgtest"
 	"github.com/signet-hsm/signet/registration"
+	"github.com/signet-hsm/signet/rollback"
 	"github.com/signet-hsm/signet/signature"
 	"github.com/signet-hsm/signet/softhsm/softhsmtest"
 	"github.com/signet-hsm/signet/tenant"
@@ -53,6 +54,7 @@ type world struct {
 	master  map[tenant.ID][]byte
 	outbox  outbox.Queue
 	custom  registration.ActivationProvider
+	guard   *rollback.Guard
 
 	vaultBiometry bool
 	skew          atomic.Int64
@@ -117,7 +119,7 @@ func (w *world) apps(db *pgxpool.Pool) *app.Registry {
 func (w *world) newNode(db *pgxpool.Pool, m prometheus.Registerer) *registration.Registrar {
 	r, err := registration.New(registration.Config{
 		DB: db, Apps: w.apps(db), Envelope: w.keyring(db), Audit: w.audit, Outbox: w.outbox, Now: w.now, Metrics: m,
-		Custom: w.custom, VaultBiometry: w.vaultBiometry,
+		Guard: w.guard, Custom: w.custom, VaultBiometry: w.vaultBiometry,
 	})
 	require.NoError(w.tb, err)
 	return r

@@ -36,7 +36,7 @@ where tenant_id = $1 and id = $2`
 
 	// A status request names no application, so no tenant either.
 	sqlAnywhere = `select tenant_id, app_id, user_id, state, master_secret_sealed, ctr_data, counter,
-failed_attempts, max_failed_attempts, revision, expires_at from registration where id = $1`
+failed_attempts, max_failed_attempts, revision, expires_at, advanced_to from registration where id = $1`
 
 	sqlUseNonce = `insert into used_nonce (tenant_id, type, identifier, value, expires_at)
 values ($1, $2, $3, $4, $5) on conflict (tenant_id, type, identifier, value) do nothing`

@@ -73,6 +73,11 @@ func (r *Registrar) status(ctx context.Context, id string, challenge *[16]byte) 
 	if err != nil {
 		return StatusAnswer{}, err
 	}
+	// Phones that are told of a state from before, or that they are unknown, may
+	// act on it.
+	if err := r.statusHeld(h); err != nil {
+		return StatusAnswer{}, err
+	}
 	if h == nil || h.sealed == nil {
 		return a, nil
 	}
@@ -86,9 +91,18 @@ func (r *Registrar) status(ctx context.Context, id string, challenge *[16]byte) 
 		State: stateBytes[h.state], CurrentVersion: 3, UpgradeVersion: 3,
 		CounterByte:    byte(h.counter),
 		FailedAttempts: byte(min(h.failed, 255)), MaxFailedAttempts: byte(min(h.max, 255)),
-		LookAhead: lookAhead, CounterHash: keys.CounterHash(h.ctr),
+		LookAhead: h.announced(), CounterHash: keys.CounterHash(h.ctr),
 	}, challenge, a.Nonce, &random)
 	return a, nil
+}
+
+// statusHeld refuses while the tenant is held, and for an unknown registration
+// while any is.
+func (r *Registrar) statusHeld(h *hot) error {
+	if h == nil {
+		return r.guard.CheckAll()
+	}
+	return r.guard.Check(h.tenant)
 }
 
 // readAnywhere finds a registration by its id alone; nil is none.
@@ -99,7 +113,7 @@ func (r *Registrar) readAnywhere(ctx context.Context, id uuid.UUID) (*hot, error
 		ctr   []byte
 	)
 	err := r.db.QueryRow(ctx, sqlAnywhere, id).Scan(&owner, &h.app, &h.user, &h.state, &h.sealed, &ctr,
-		&h.counter, &h.failed, &h.max, &h.revision, &h.expiresAt)
+		&h.counter, &h.failed, &h.max, &h.revision, &h.expiresAt, &h.advancedTo)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, nil

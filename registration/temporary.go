@@ -76,6 +76,9 @@ func (r *Registrar) makeTemporaryKey(ctx context.Context, request string) (strin
 	case err != nil:
 		return "", err
 	}
+	if err := r.guard.Check(v.Tenant); err != nil {
+		return "", err
+	}
 	owner, sign, err := r.temporaryOwner(ctx, v, claims.ActivationID, token)
 	if err != nil {
 		return "", err

@@ -110,12 +110,18 @@ type attempt struct {
 // decide reads, judges and stores until nothing came between. What lost although
 // the row is still as it was read could not be locked: somebody else holds it.
 func (r *Registrar) decide(ctx context.Context, t tenant.ID, id uuid.UUID, a *attempt) (Verdict, string, error) {
+	if err := r.guard.Check(t); err != nil {
+		return Verdict{}, "", err
+	}
 	for lost := int64(0); ; r.metrics.retries.Inc() {
 		h := r.rows.get(keyID{t, id})
 		if h == nil || !slices.Contains(a.apps, h.app) { // who may not see it is not to learn by the time that it is here
 			var err error
 			if h, err = r.readHot(ctx, t, id); err != nil {
 				return Verdict{}, "", err
+			}
+			if h.found && h.revision < lost {
+				r.guard.WentBack("a registration", lost, h.revision)
 			}
 		}
 		j := judgement{attempt: a, hot: h, verdict: Verdict{ID: id.String(), Factors: a.factors}, held: h.found && h.revision == lost}
@@ -130,6 +136,10 @@ func (r *Registrar) decide(ctx context.Context, t tenant.ID, id uuid.UUID, a *at
 			return Verdict{}, "", err
 		}
 		if won {
+			// Once more: it may have been stored in a database that was set back since.
+			if err := r.guard.Check(t); err != nil {
+				return Verdict{}, "", err
+			}
 			return j.verdict, j.outcome, nil
 		}
 		lost = h.revision
@@ -148,6 +158,8 @@ type hot struct {
 	sealed    []byte
 	revision  int64
 	expiresAt time.Time
+
+	advancedTo *int64 // by an operator after a step back of the database; for status only
 }
 
 func (h *hot) key() keyID { return keyID{h.tenant, h.id} }

@@ -21,6 +21,7 @@ import (
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/internal/secret"
 	"github.com/signet-hsm/signet/registration"
+	"github.com/signet-hsm/signet/rollback"
 	"github.com/signet-hsm/signet/signature"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -53,6 +54,10 @@ type Config struct {
 	Envelope      *envelope.Keyring
 	Audit         *audit.Log
 
+	// Guard keeps verdicts from being made on a database that was set back; nil:
+	// nothing does.
+	Guard *rollback.Guard
+
 	// MaxTokens is how many tokens one registration may have; 0: 100. An app needs a
 	// few, one for each name it gave. No token gives way to a newer one: the phone
 	// that holds it would only find out by being refused.
@@ -81,6 +86,7 @@ type Keeper struct {
 	roles         Roles
 	envelope      *envelope.Keyring
 	audit         *audit.Log
+	guard         *rollback.Guard
 	now           func() time.Time
 	log           *slog.Logger
 	metrics       *metrics
@@ -123,7 +129,7 @@ func New(c Config) (*Keeper, error) {
 		return nil, err
 	}
 	return &Keeper{
-		db: c.DB, registrations: c.Registrations, roles: c.Roles, envelope: c.Envelope, audit: c.Audit,
+		db: c.DB, registrations: c.Registrations, roles: c.Roles, envelope: c.Envelope, audit: c.Audit, guard: c.Guard,
 		now: c.Now, log: c.Logger, metrics: m, most: c.MaxTokens,
 		cache: otter.Must(&otter.Options[key, *held]{MaximumSize: c.CacheSize}),
 	}, nil

@@ -80,6 +80,10 @@ func (k *Keeper) verify(ctx context.Context, t tenant.ID, req VerifyRequest) (Ve
 		return Verdict{}, outcomeUnknown, nil
 	}
 	j := judgement{key: key{t, id}, req: &req, now: k.clock()}
+	// Nonces that were kept before a step back of the database are forgotten.
+	if err := k.guard.Fresh(t, time.UnixMilli(req.Header.Timestamp), j.window()); err != nil {
+		return Verdict{}, "", err
+	}
 	var err error
 	if j.held, err = k.find(ctx, j.key, req.Apps); err != nil {
 		return Verdict{}, "", err
@@ -136,6 +140,9 @@ func (k *Keeper) accept(ctx context.Context, j *judgement) (Verdict, string, err
 		return k.refuse(ctx, j, outcomeReplay)
 	case err != nil:
 		return Verdict{}, "", pg.Unavailable(err)
+	}
+	if err := k.guard.Check(j.tenant); err != nil { // it may have been set back since
+		return Verdict{}, "", err
 	}
 	v, err := k.verdict(ctx, j, registration.StateActive, flags)
 	v.Valid = err == nil

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,7 @@ type Config struct {
 	Push       PushConfig      `yaml:"push"`
 	Callbacks  CallbackConfig  `yaml:"callbacks"`
 	PowerAuth  PowerAuthConfig `yaml:"powerauth"`
+	Rollback   RollbackConfig  `yaml:"rollback"`
 	Runtime    RuntimeConfig   `yaml:"runtime"`
 	Log        LogConfig       `yaml:"log"`
 }
@@ -58,6 +60,13 @@ type ListenConfig struct {
 type ConcurrencyConfig struct {
 	PerCredential int `yaml:"per_credential"` // 0 = 4096
 	Total         int `yaml:"total"`          // a credential below its share still gets in; 0 = 16384
+}
+
+// RollbackConfig is how a database that was set back in time is found out.
+type RollbackConfig struct {
+	// Mark is a file of this node alone, in a folder that exists, on a disk that is
+	// not restored together with the database; empty: nothing is found out.
+	Mark string `yaml:"mark"`
 }
 
 // RuntimeConfig is how the Go runtime collects garbage. GOGC and GOMEMLIMIT of the
@@ -375,6 +384,9 @@ func (c *Config) checkFiles() error {
 		if t.JWKSFile != "" {
 			files = append(files, t.JWKSFile)
 		}
+	}
+	if c.Rollback.Mark != "" { // the file is made by the node
+		files = append(files, filepath.Dir(c.Rollback.Mark))
 	}
 	for _, f := range files {
 		if _, err := os.Stat(f); err != nil {

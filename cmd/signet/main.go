@@ -59,7 +59,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(devCommand(), serveCommand(), checkCommand(), migrateCommand(), bootstrapCommand(), ceremonyCommand(), caCommand(), keysCommand(), auditCommand(), deviceCommand(), loadCommand(), versionCommand())
+	root.AddCommand(devCommand(), serveCommand(), checkCommand(), migrateCommand(), bootstrapCommand(), ceremonyCommand(), caCommand(), keysCommand(), rollbackCommand(), auditCommand(), deviceCommand(), loadCommand(), versionCommand())
 	return root
 }
 

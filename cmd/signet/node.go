@@ -161,6 +161,9 @@ func (n *node) openWorkers() error {
 		"ca":            n.authority.Run,
 		"revocation":    n.publisher.Run,
 	}
+	if n.d.guard != nil {
+		n.workers["rollback"] = func(ctx context.Context) error { return n.d.guard.Run(ctx, n.d.pool, n.d.audit) }
+	}
 	return nil
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/signet-hsm/signet/push"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/registration/identity"
+	"github.com/signet-hsm/signet/rollback"
 	"github.com/signet-hsm/signet/tenant"
 	"github.com/signet-hsm/signet/token"
 )
@@ -33,12 +34,14 @@ type process struct {
 	cfg      Config
 	log      *slog.Logger
 	registry *prometheus.Registry
+	guard    *rollback.Guard // of a process that makes verdicts; nil: of none, or there is no mark
 }
 
 // stores are the two things that a node stands on.
 type stores struct {
 	pool  *pgxpool.Pool
 	token *hsm.Token
+	guard *rollback.Guard
 }
 
 func (s *stores) close() {
@@ -48,6 +51,7 @@ func (s *stores) close() {
 	if s.pool != nil {
 		s.pool.Close()
 	}
+	s.guard.Close()
 }
 
 // databaseURL joins the configured URL with the password that stands elsewhere.
@@ -72,30 +76,55 @@ func (p *process) openDatabase(ctx context.Context) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pg.Open(ctx, dsn, pg.Options{MaxConns: p.cfg.Database.MaxConns})
+	o := pg.Options{MaxConns: p.cfg.Database.MaxConns}
+	if p.guard != nil {
+		o.Connected = p.guard.Connected
+	}
+	return pg.Open(ctx, dsn, o)
+}
+
+// guardVerdicts opens the guard of a process that will make verdicts; the stores
+// that it opens next watch the database with it.
+func (p *process) guardVerdicts() (err error) {
+	if p.cfg.Rollback.Mark == "" {
+		p.log.Warn("a restored database will not be found out: rollback.mark is not set (docs/restore.md)")
+		return nil
+	}
+	p.guard, err = rollback.Open(rollback.Config{Path: p.cfg.Rollback.Mark, Logger: p.log, Metrics: p.registry})
+	return err
 }
 
 func (p *process) openToken(ctx context.Context) (*hsm.Token, error) {
 	return openHSM(ctx, &p.cfg.HSM, p.log, p.registry)
 }
 
+// openMigrated opens a database that is at the version of this binary.
+func (p *process) openMigrated(ctx context.Context) (*pgxpool.Pool, error) {
+	pool, err := p.openDatabase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pending, err := pg.Pending(ctx, pool)
+	if err == nil && pending > 0 {
+		err = fmt.Errorf("the database lacks %d migrations: run `signet migrate`", pending)
+	}
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return pool, nil
+}
+
 // openStores opens both; the database must be at the version of this binary.
 func (p *process) openStores(ctx context.Context) (_ *stores, err error) {
-	s := &stores{}
+	s := &stores{guard: p.guard}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	if s.pool, err = p.openDatabase(ctx); err != nil {
+	if s.pool, err = p.openMigrated(ctx); err != nil {
 		return nil, err
-	}
-	pending, err := pg.Pending(ctx, s.pool)
-	if err != nil {
-		return nil, err
-	}
-	if pending > 0 {
-		return nil, fmt.Errorf("the database lacks %d migrations: run `signet migrate`", pending)
 	}
 	if s.token, err = p.openToken(ctx); err != nil {
 		return nil, err
@@ -167,12 +196,12 @@ func (p *process) openDomains(ctx context.Context, s *stores) (_ *domains, err e
 		return nil, err
 	}
 	if d.registrar, err = registration.New(registration.Config{
-		Custom: d.activationProvider(), DB: s.pool, Apps: d.apps, Envelope: d.keyring, Audit: d.audit, Outbox: d.outbox, Logger: p.log, Metrics: p.registry,
+		Guard: s.guard, Custom: d.activationProvider(), DB: s.pool, Apps: d.apps, Envelope: d.keyring, Audit: d.audit, Outbox: d.outbox, Logger: p.log, Metrics: p.registry,
 	}); err != nil {
 		return nil, err
 	}
 	if d.tokens, err = token.New(token.Config{
-		DB: s.pool, Registrations: d.registrar, Roles: d.apps, Envelope: d.keyring, Audit: d.audit,
+		Guard: s.guard, DB: s.pool, Registrations: d.registrar, Roles: d.apps, Envelope: d.keyring, Audit: d.audit,
 		MaxTokens: p.cfg.PowerAuth.MaxTokens, Logger: p.log, Metrics: p.registry,
 	}); err != nil {
 		return nil, err
@@ -196,6 +225,9 @@ func (p *process) openDomains(ctx context.Context, s *stores) (_ *domains, err e
 		return nil, err
 	}
 	if d.realms, err = p.realms(); err != nil {
+		return nil, err
+	}
+	if err = s.guard.Start(ctx, s.pool, d.audit); err != nil {
 		return nil, err
 	}
 	return d, nil

@@ -45,6 +45,9 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := p.guardVerdicts(); err != nil {
+				return err
+			}
 			ctx := cmd.Context()
 			s, err := p.openStores(ctx)
 			if err != nil {

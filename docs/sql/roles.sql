@@ -40,6 +40,10 @@ revoke delete on ca_signer, ca_certificate, app, app_master, app_version from si
 revoke update, delete on dek, kek, tenant from signet_app;
 -- ... but a data key moves on to RETIRED when nothing is sealed with it any more.
 grant update (state, state_at, held_until) on dek to signet_app;
+-- A hold is placed by the service, and ended by an operator with "signet rollback
+-- release" as the owner.
+revoke update, delete on rollback_hold from signet_app;
+revoke delete on rollback_mark from signet_app;
 -- The version of the schema is the owner's.
 revoke insert, update, delete on goose_db_version from signet_app;
 revoke insert, update, delete on audit_entry from signet_app;

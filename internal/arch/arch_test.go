@@ -53,6 +53,7 @@ var layers = map[string]int{
 	"access":             40,
 	"audit":              35,
 	"softhsm":            40,
+	"rollback":           40,
 	"app":                50,
 	"ca":                 60,
 	"registration":       60,

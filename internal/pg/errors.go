@@ -14,6 +14,7 @@ const (
 	codeUniqueViolation      = "23505"
 	codeSerializationFailure = "40001"
 	codeDeadlock             = "40P01"
+	codeUndefinedTable       = "42P01"
 )
 
 // Unavailable marks err as an outage of the database: no verdict was reached. It
@@ -32,6 +33,12 @@ func IsUnique(err error, constraint string) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && pgErr.Code == codeUniqueViolation &&
 		(constraint == "" || pgErr.ConstraintName == constraint)
+}
+
+// IsUndefinedTable reports whether a statement named a table that is not there.
+func IsUndefinedTable(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == codeUndefinedTable
 }
 
 // retryable reports whether PostgreSQL undid the transaction only because of

@@ -31,6 +31,9 @@ type Options struct {
 	// PgBouncer avoids server-side prepared statements by name, for a pooler in
 	// transaction mode that can not track them (pgbouncer before 1.21).
 	PgBouncer bool
+	// Connected looks at each new connection before anybody uses it; its error
+	// closes the connection.
+	Connected func(ctx context.Context, conn *pgx.Conn) error
 }
 
 // Open makes a pool and proves that it reaches the database. The error is
@@ -74,6 +77,7 @@ func poolConfig(url string, o Options) (*pgxpool.Config, error) {
 	cfg.MaxConnLifetime = time.Hour
 	cfg.MaxConnLifetimeJitter = 10 * time.Minute
 	cfg.MaxConnIdleTime = 5 * time.Minute
+	cfg.AfterConnect = o.Connected
 	if o.PgBouncer {
 		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	} else {
