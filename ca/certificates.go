@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -53,14 +54,30 @@ func (a *Authority) CertificateInfo(ctx context.Context, t tenant.ID, ref string
 	if !validID(ref) {
 		return CertificateInfo{}, ErrNoCertificate
 	}
-	c, err := scanCertificate(a.db.QueryRow(ctx, sqlCertificateInfo, t.String(), a.lastSecond(), ref))
+	c, err := oneCertificate(a.db.QueryRow(ctx, sqlCertificateInfo, t.String(), a.lastSecond(), ref))
+	if err != nil {
+		return CertificateInfo{}, err
+	}
+	c.Ref = ref
+	return c, nil
+}
+
+// CertificateBySerial tells the state of the request that a serial was intended
+// for, whatever became of it: the serials of a deleted signer are told as well.
+// Of a signer's own certificates each has a serial, and the answer is about that
+// one. ErrNoCertificate when the tenant never intended it.
+func (a *Authority) CertificateBySerial(ctx context.Context, t tenant.ID, serial issuance.Serial) (CertificateInfo, error) {
+	return oneCertificate(a.db.QueryRow(ctx, sqlCertificateBySerial, t.String(), a.lastSecond(), serial[:]))
+}
+
+func oneCertificate(row pgx.Row) (CertificateInfo, error) {
+	c, err := scanCertificate(row)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return CertificateInfo{}, ErrNoCertificate
 	case err != nil:
 		return CertificateInfo{}, fmt.Errorf("ca: read certificate: %w", pg.Unavailable(err))
 	}
-	c.Ref = ref
 	return c, nil
 }
 

@@ -19,10 +19,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/ca"
+	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/internal/pg/pgtest"
 	"github.com/signet-hsm/signet/softhsm"
 	"github.com/signet-hsm/signet/softhsm/softhsmtest"
+	"github.com/signet-hsm/signet/tenant"
 )
 
 // crashBench is an installation that other processes use as well.
@@ -99,6 +101,7 @@ func (b *crashBench) check(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, strange)
 	require.Len(t, b.signerKeys(t), b.count(t, `select count(*) from ca_signer where state in ('ACTIVE', 'RETIRED', 'REVOKED')`))
+	b.everySerial(t)
 	for ref := range b.issued {
 		info, err := b.a.CertificateInfo(ctx, alpha, ref)
 		require.NoError(t, err)
@@ -107,6 +110,29 @@ func (b *crashBench) check(t *testing.T) {
 	b.verifyAll(t)
 	_, err = b.a.IssueDevice(ctx, alpha, order(t))
 	require.NoError(t, err)
+}
+
+// everySerial asks for the state of every serial that was ever intended.
+func (b *crashBench) everySerial(t *testing.T) {
+	t.Helper()
+	rows, err := b.db.Query(t.Context(), `select tenant_id, serial, status from ca_certificate`)
+	require.NoError(t, err)
+	type intended struct {
+		Tenant string
+		Serial []byte
+		Status ca.CertificateStatus
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[intended])
+	require.NoError(t, err)
+	for _, c := range all {
+		serial, err := issuance.ParseSerial(c.Serial)
+		require.NoError(t, err)
+		of, err := tenant.Parse(c.Tenant)
+		require.NoError(t, err)
+		info, err := b.a.CertificateBySerial(t.Context(), of, serial)
+		require.NoError(t, err)
+		require.Equal(t, c.Status, info.Status)
+	}
 }
 
 // verifyAll checks each stored certificate against the chain of its signer.

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/ca"
+	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/internal/filter"
 )
@@ -228,10 +229,24 @@ func TestCA13_CertificateInfo(t *testing.T) {
 	require.Equal(t, signer.ID, list[0].Ref)
 	require.Equal(t, ca.StatusRequested, list[0].Status)
 
-	// With the signer its certificate goes.
+	// Each serial is answered for by itself.
+	old, err := a.CertificateBySerial(ctx, alpha, issuance.Serial(parse(t, signer.Certificate).SerialNumber.FillBytes(make([]byte, 16))))
+	require.NoError(t, err)
+	require.Equal(t, []any{signer.ID, ca.StatusIssued}, []any{old.Ref, old.Status})
+	young, err := a.CertificateBySerial(ctx, alpha, issuance.Serial{0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff})
+	require.NoError(t, err)
+	require.Equal(t, []any{renewal, ca.StatusRequested}, []any{young.Ref, young.Status})
+	_, err = a.CertificateBySerial(ctx, alpha, issuance.Serial{1})
+	require.ErrorIs(t, err, ca.ErrNoCertificate)
+	_, err = a.CertificateBySerial(ctx, beta, c.Serial)
+	require.ErrorIs(t, err, ca.ErrNoCertificate, "of another tenant")
+
+	// With the signer its certificate goes, and its serials stay.
 	b.exec(t, `update ca_signer set state = 'DELETED' where id = $1`, signer.ID)
 	_, err = a.CertificateInfo(ctx, alpha, signer.ID)
 	require.ErrorIs(t, err, ca.ErrNoCertificate)
+	_, err = a.CertificateBySerial(ctx, alpha, issuance.Serial(parse(t, signer.Certificate).SerialNumber.FillBytes(make([]byte, 16))))
+	require.NoError(t, err)
 	_, total, err = a.ListCertificates(ctx, alpha, ca.Page{Filter: "profile=SIGNER"})
 	require.NoError(t, err)
 	require.Zero(t, total)

@@ -26,6 +26,11 @@ const (
 	sqlCertificateInfo = `select ` + certificateColumns + ` from ` + certificateView + `
 where c.subject_signer_id = $3 or c.row_ref = $3
 order by c.sequence desc limit 1`
+
+	// Any serial that was ever intended, those of signers that are no more among them.
+	sqlCertificateBySerial = `select r.cert_ref, case when r.status = 'ISSUED' and r.not_after < $2 then 'EXPIRED' else r.status end,
+  r.signer_id, r.user_id, r.client_id, r.profile, r.requested_at, r.issued_at
+from ca_certificate r where r.tenant_id = $1 and r.serial = $3`
 )
 
 // What the lists can be filtered by (seed 001).

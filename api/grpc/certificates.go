@@ -41,10 +41,16 @@ func (s certificates) issue(ctx context.Context, o *signetv1.CertificateOrder) (
 }
 
 func (s certificates) GetCertificate(ctx context.Context, req *signetv1.GetCertificateRequest) (*signetv1.GetCertificateResponse, error) {
-	if req.GetCertRef() == "" {
-		return nil, missing("cert_ref")
+	serial, err := namedBySerial(req)
+	if err != nil {
+		return nil, err
 	}
-	info, err := s.authority.CertificateInfo(ctx, principal(ctx).Tenant, req.GetCertRef())
+	var info ca.CertificateInfo
+	if ref := req.GetCertRef(); ref != "" {
+		info, err = s.authority.CertificateInfo(ctx, principal(ctx).Tenant, ref)
+	} else {
+		info, err = s.authority.CertificateBySerial(ctx, principal(ctx).Tenant, serial)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -59,24 +59,38 @@ func (s certificates) RevokeCertificate(ctx context.Context, req *signetv1.Revok
 	}
 	p := principal(ctx)
 	order := ca.RevokeCertificate{Ref: req.GetCertRef(), Reason: reason, Since: since, Actor: p.Name}
-	switch {
-	case order.Ref == "" && req.GetSerial() == "":
-		return nil, missing("cert_ref")
-	case order.Ref != "" && req.GetSerial() != "":
-		return nil, bad("serial", "must not be present beside cert_ref")
-	case order.Ref == "":
-		raw, err := hex.DecodeString(req.GetSerial())
-		if err == nil {
-			order.Serial, err = issuance.ParseSerial(raw)
-		}
-		if err != nil || order.Serial.String() != req.GetSerial() {
-			return nil, bad("serial", "must be a serial number as 32 lower-case hex digits")
-		}
+	if order.Serial, err = namedBySerial(req); err != nil {
+		return nil, err
 	}
 	if err := s.authority.RevokeCertificate(ctx, p.Tenant, order); err != nil {
 		return nil, err
 	}
 	return &signetv1.RevokeCertificateResponse{}, nil
+}
+
+// namedBySerial reads how a request names a certificate: by its reference, and the
+// serial is zero, or by its serial.
+func namedBySerial(req interface {
+	GetCertRef() string
+	GetSerial() string
+},
+) (serial issuance.Serial, err error) {
+	switch {
+	case req.GetCertRef() == "" && req.GetSerial() == "":
+		return serial, missing("cert_ref")
+	case req.GetCertRef() != "" && req.GetSerial() != "":
+		return serial, bad("serial", "must not be present beside cert_ref")
+	case req.GetCertRef() != "":
+		return serial, nil
+	}
+	raw, err := hex.DecodeString(req.GetSerial())
+	if err == nil {
+		serial, err = issuance.ParseSerial(raw)
+	}
+	if err != nil || serial.String() != req.GetSerial() {
+		return serial, bad("serial", "must be a serial number as 32 lower-case hex digits")
+	}
+	return serial, nil
 }
 
 // why reads what all revocations say. The enum has the numbers of RFC 5280; which

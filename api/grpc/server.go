@@ -23,6 +23,7 @@ import (
 	"github.com/signet-hsm/signet/access"
 	"github.com/signet-hsm/signet/api/signetv1"
 	"github.com/signet-hsm/signet/ca"
+	"github.com/signet-hsm/signet/ca/issuance"
 	"github.com/signet-hsm/signet/ca/sdkconfig"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/tenant"
@@ -60,6 +61,7 @@ type Authority interface {
 	RenewDevice(ctx context.Context, t tenant.ID, r ca.RenewDevice) (ca.Certificate, error)
 	RevokeCertificate(ctx context.Context, t tenant.ID, r ca.RevokeCertificate) error
 	CertificateInfo(ctx context.Context, t tenant.ID, ref string) (ca.CertificateInfo, error)
+	CertificateBySerial(ctx context.Context, t tenant.ID, serial issuance.Serial) (ca.CertificateInfo, error)
 	ListCertificates(ctx context.Context, t tenant.ID, p ca.Page) ([]ca.CertificateInfo, int, error)
 	SignWithCurrent(ctx context.Context, t tenant.ID, s ca.Statement) (string, error)
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +107,16 @@ func TestCA13_CertificateStatus(t *testing.T) {
 		_, err := client.GetCertificate(w.reader, &signetv1.GetCertificateRequest{CertRef: ref})
 		requireStatus(t, err, codes.NotFound, "CERTIFICATE_NOT_FOUND")
 	}
+	serial := made.Serial.String()
+	got, err := client.GetCertificate(w.reader, &signetv1.GetCertificateRequest{Serial: serial})
+	require.NoError(t, err)
+	require.Equal(t, made.Ref, got.GetInfo().GetCertRef())
+	_, err = client.GetCertificate(w.betaWriter, &signetv1.GetCertificateRequest{Serial: serial})
+	requireStatus(t, err, codes.NotFound, "CERTIFICATE_NOT_FOUND")
+	_, err = client.GetCertificate(w.reader, &signetv1.GetCertificateRequest{Serial: serial, CertRef: made.Ref})
+	requireStatus(t, err, codes.InvalidArgument, "REQUEST_INVALID", "serial")
+	_, err = client.GetCertificate(w.reader, &signetv1.GetCertificateRequest{Serial: strings.ToUpper(serial + "a")})
+	requireStatus(t, err, codes.InvalidArgument, "REQUEST_INVALID", "serial")
 }
 
 func TestCA08_DeleteSigner(t *testing.T) {

@@ -874,8 +874,12 @@ func (x *CertificateInfo) GetIssuedAt() *timestamppb.Timestamp {
 }
 
 type GetCertificateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CertRef       string                 `protobuf:"bytes,1,opt,name=cert_ref,json=certRef,proto3" json:"cert_ref,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of the two: the reference, or the serial number as 32 lower-case hex
+	// digits. By its serial every certificate is found that was ever intended,
+	// whatever became of it, under the reference of its request.
+	CertRef       string `protobuf:"bytes,1,opt,name=cert_ref,json=certRef,proto3" json:"cert_ref,omitempty"`
+	Serial        string `protobuf:"bytes,2,opt,name=serial,proto3" json:"serial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -913,6 +917,13 @@ func (*GetCertificateRequest) Descriptor() ([]byte, []int) {
 func (x *GetCertificateRequest) GetCertRef() string {
 	if x != nil {
 		return x.CertRef
+	}
+	return ""
+}
+
+func (x *GetCertificateRequest) GetSerial() string {
+	if x != nil {
+		return x.Serial
 	}
 	return ""
 }
@@ -1413,9 +1424,10 @@ const file_signetv1_certificate_proto_rawDesc = "" +
 	"\x06client\x18\x05 \x01(\tR\x06client\x12\x18\n" +
 	"\aprofile\x18\x06 \x01(\tR\aprofile\x12=\n" +
 	"\frequested_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vrequestedAt\x127\n" +
-	"\tissued_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bissuedAt\"2\n" +
+	"\tissued_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bissuedAt\"J\n" +
 	"\x15GetCertificateRequest\x12\x19\n" +
-	"\bcert_ref\x18\x01 \x01(\tR\acertRef\"H\n" +
+	"\bcert_ref\x18\x01 \x01(\tR\acertRef\x12\x16\n" +
+	"\x06serial\x18\x02 \x01(\tR\x06serial\"H\n" +
 	"\x16GetCertificateResponse\x12.\n" +
 	"\x04info\x18\x01 \x01(\v2\x1a.signet.v1.CertificateInfoR\x04info\"b\n" +
 	"\x17ListCertificatesRequest\x12\x12\n" +
