@@ -7,6 +7,7 @@
 //	GET, HEAD  /ocsp/{issuer}/{request}     application/ocsp-response; request is base64, escaped for a URL or not
 //	POST       /ocsp/{issuer}               the same, for an application/ocsp-request
 //	GET, HEAD  /ca/{issuer}.cer             application/pkix-cert
+//	GET, HEAD  /ca/{issuer}/crl.cer         application/pkix-cert; of the key that signs CRLs in the CA's name
 //
 // {issuer} is the subject key identifier of the CA in 40 lower-case hex digits.
 // The addresses are those of revocation.CRLURL and its like, below the base that

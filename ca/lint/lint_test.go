@@ -10,6 +10,7 @@ import (
 	"encoding/asn1"
 	"math/big"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,8 +36,12 @@ func TestTheRegistryIsPinned(t *testing.T) {
 	mod, err := os.ReadFile("../../go.mod")
 	require.NoError(t, err)
 	require.Contains(t, string(mod), "github.com/zmap/zlint/v3 "+lint.Version+"\n")
+	manual, err := os.ReadFile("../../docs/ca.md")
+	require.NoError(t, err)
+	require.Equal(t, len(lint.Excluded), strings.Count(string(manual), "\n  | `e_")+strings.Count(string(manual), "\n  | `w_"))
 	for _, e := range lint.Excluded {
 		require.NotEmpty(t, e.Reason, e.Rule)
+		require.Contains(t, string(manual), "| `"+e.Rule+"` | "+e.Reason+" |\n", "the operator's manual lists it")
 		require.NotNil(t, zlint.GlobalRegistry().CertificateLints().ByName(e.Rule), e.Rule)
 	}
 	certificates, crls, responses := lint.Rules()

@@ -49,7 +49,10 @@
 //
 // ErrNoIssuer and ErrUnknownCertificate, the answer "unauthorized", are for every
 // serial without an issued certificate that is still valid, and cost the HSM
-// nothing. Signatures under way at a time are bounded (Config.Signers), one for
+// nothing. A guessed serial costs two look-ups by a unique index: here, and then at
+// the authority, which alone knows what was issued. One statement for both would
+// read its table from here, and a stored response, which most answers are, takes
+// one as it is. Signatures under way at a time are bounded (Config.Signers), one for
 // all who ask for the same; who waits longer than Config.Wait gets ErrBusy, "try
 // later". So a flood of first requests leaves the HSM to issuance.
 //

@@ -197,6 +197,17 @@ func (a *fakeAuthority) ResponderKey(_ context.Context, id revocation.KeyID) (cr
 }
 
 func (a *fakeAuthority) CertifyResponder(_ context.Context, id revocation.KeyID, serial issuance.Serial) ([]byte, error) {
+	return a.delegate(id, func(ca *testCA) []byte {
+		return a.issue(ca, &x509.Certificate{
+			Subject: pkix.Name{CommonName: "OCSP"}, NotAfter: a.clock.now().Add(14 * 24 * time.Hour),
+			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
+			ExtraExtensions: []pkix.Extension{{Id: []int{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}, Value: []byte{5, 0}}},
+		}, ca.responder.Public(), serial)
+	})
+}
+
+// delegate issues a certificate for another key of a CA, unless it is to refuse.
+func (a *fakeAuthority) delegate(id revocation.KeyID, issue func(*testCA) []byte) ([]byte, error) {
 	ca, err := a.find(id)
 	if err != nil {
 		return nil, err
@@ -205,11 +216,7 @@ func (a *fakeAuthority) CertifyResponder(_ context.Context, id revocation.KeyID,
 		return nil, fault.ErrUnavailable
 	}
 	a.certify.Add(1)
-	return a.issue(ca, &x509.Certificate{
-		Subject: pkix.Name{CommonName: "OCSP"}, NotAfter: a.clock.now().Add(14 * 24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
-		ExtraExtensions: []pkix.Extension{{Id: []int{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}, Value: []byte{5, 0}}},
-	}, ca.responder.Public(), serial), nil
+	return issue(ca), nil
 }
 
 func (a *fakeAuthority) CRLKey(_ context.Context, id revocation.KeyID) (crypto.Signer, error) {
@@ -221,18 +228,12 @@ func (a *fakeAuthority) CRLKey(_ context.Context, id revocation.KeyID) (crypto.S
 }
 
 func (a *fakeAuthority) CertifyCRLSigner(_ context.Context, id revocation.KeyID, serial issuance.Serial) ([]byte, error) {
-	ca, err := a.find(id)
-	if err != nil {
-		return nil, err
-	}
-	if a.refuse.Load() {
-		return nil, fault.ErrUnavailable
-	}
-	a.certify.Add(1)
-	return a.issue(ca, &x509.Certificate{
-		Subject: ca.issuer.Certificate.Subject, AuthorityKeyId: ca.issuer.Certificate.SubjectKeyId,
-		SubjectKeyId: []byte("twenty bytes of a key"[:20]), NotAfter: a.clock.now().Add(30 * 24 * time.Hour), KeyUsage: x509.KeyUsageCRLSign,
-	}, ca.lister.Public(), serial), nil
+	return a.delegate(id, func(ca *testCA) []byte {
+		return a.issue(ca, &x509.Certificate{
+			Subject: ca.issuer.Certificate.Subject, AuthorityKeyId: ca.issuer.Certificate.SubjectKeyId,
+			SubjectKeyId: []byte("twenty bytes of a key"[:20]), NotAfter: a.clock.now().Add(30 * 24 * time.Hour), KeyUsage: x509.KeyUsageCRLSign,
+		}, ca.lister.Public(), serial)
+	})
 }
 
 // bench is a database and an authority, for any number of publishers.

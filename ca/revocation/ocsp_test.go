@@ -130,7 +130,8 @@ signet_ocsp_answers_total{status="unauthorized"} 5
 `), "signet_ocsp_answers_total"))
 }
 
-// Who guesses serials costs one statement here, and one at the authority.
+// Who guesses serials costs one statement here, and one at the authority, whose
+// table is its own (doc.go).
 func TestAGuessCostsOneStatement(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
