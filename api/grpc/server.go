@@ -184,7 +184,6 @@ func New(c Config) (*Server, error) {
 func transport() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.NumStreamWorkers(uint32(2 * runtime.GOMAXPROCS(0))),
-		grpc.SharedWriteBuffer(true), // an idle connection holds none
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxHeaderListSize(maxMetadata),
 		grpc.MaxConcurrentStreams(maxStreams),
