@@ -87,6 +87,7 @@ func BenchmarkVerifyAgainstNaive(b *testing.B) {
 				b.ReportMetric(p50.median(stats.plain), "p50-of-naive")
 				b.ReportMetric(ours.median(func(s stats) float64 { return s.wal / float64(s.n) }), "wal-B/op")
 				b.ReportMetric(ours.median(func(s stats) float64 { return s.syncs / float64(s.n) }), "syncs/op")
+				b.ReportMetric(ours.median(func(s stats) float64 { return s.flush }), "verdicts/flush")
 				b.ReportMetric(0, "ns/op")
 			})
 		}
@@ -123,7 +124,7 @@ func (c *crowd) run(b *testing.B, by way, callers int, limit time.Duration, n in
 		b.Fatalf("%d registrations are not enough for %d callers", len(c.phones), callers)
 	}
 	s := stats{}
-	before := c.w.readServer()
+	before, flushes := c.w.readServer(), c.w.flushes()
 	cpu, server := ownCPU(), serverCPU(b, c.w.postmaster)
 	began := time.Now()
 	for g := range callers {
@@ -146,6 +147,9 @@ func (c *crowd) run(b *testing.B, by way, callers int, limit time.Duration, n in
 	s.own, s.pg = ownCPU()-cpu, serverCPU(b, c.w.postmaster)-server
 	after := c.w.readServer()
 	s.wal, s.syncs = after[0]-before[0], after[1]-before[1]
+	if now := c.w.flushes(); now[1] > flushes[1] {
+		s.flush = (now[0] - flushes[0]) / (now[1] - flushes[1])
+	}
 	s.n = done.Load()
 	require.Zero(b, bad.Load(), by.name)
 	all := slices.Concat(took...)
@@ -154,6 +158,19 @@ func (c *crowd) run(b *testing.B, by way, callers int, limit time.Duration, n in
 		s.p50, s.p99 = all[len(all)/2], all[len(all)*99/100]
 	}
 	return s
+}
+
+// flushes is how many verdicts went through the group so far, and how many flushes.
+func (w *world) flushes() (v [2]float64) {
+	all, err := w.metrics.Gather()
+	require.NoError(w.tb, err)
+	for _, f := range all {
+		if f.GetName() == "signet_group_size" {
+			h := f.GetMetric()[0].GetHistogram()
+			v = [2]float64{h.GetSampleSum(), float64(h.GetSampleCount())}
+		}
+	}
+	return v
 }
 
 // readServer is the server's WAL bytes and syncs of it so far.
@@ -179,6 +196,7 @@ type stats struct {
 	own, pg    time.Duration // CPU time
 	p50, p99   time.Duration
 	wal, syncs float64
+	flush      float64 // verdicts that shared a commit, of ours
 	value      float64
 }
 

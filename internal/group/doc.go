@@ -1,7 +1,10 @@
 // Package group lets concurrent calls share one flush, as a database's group
 // commit does: what comes while a flush is under way waits and goes into the
-// next one together. There is no timer, so a lone call waits for nobody, and
-// batches grow by themselves exactly when the store is the bottleneck.
+// next one together. There is no timer, so a lone call waits for nobody. Batches
+// grow by themselves when the store is the bottleneck, and also when the cores
+// are: before it flushes, a leader gives its core to who is ready to run, as long
+// as that brings more calls. Without it, 256 callers on two cores made flushes of
+// eight, since what they had in common was only that they waited for a core.
 //
 // # Promises
 //

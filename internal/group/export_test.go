@@ -14,3 +14,17 @@ func Waiting[I, O any](g *Group[I, O]) int {
 	}
 	return n
 }
+
+// Flushing reports whether a batch is closed and under way.
+func Flushing[I, O any](g *Group[I, O]) bool {
+	for i := range g.lanes {
+		l := &g.lanes[i]
+		l.mu.Lock()
+		flushing := l.flushing
+		l.mu.Unlock()
+		if flushing {
+			return true
+		}
+	}
+	return false
+}

@@ -74,10 +74,11 @@ func New[I, O any](c Config[I, O]) (*Group[I, O], error) {
 
 // lane is one queue with at most one flush under way.
 type lane[I, O any] struct {
-	mu      sync.Mutex
-	led     bool          // somebody flushes, or has been asked to
-	waiting []*call[I, O] // oldest first
-	took    time.Duration // of a flush, smoothed
+	mu       sync.Mutex
+	led      bool          // somebody gathers or flushes, or has been asked to
+	flushing bool          // the batch is closed: who comes now goes into the next
+	waiting  []*call[I, O] // oldest first
+	took     time.Duration // of a flush, smoothed
 }
 
 // call is one Do on its way. Its fields but ctx and in are written by the leader

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -60,7 +61,7 @@ type answer struct {
 }
 
 // do calls Do for each item, one after the other, and waits until each is in
-// the queue, so that their order is known.
+// the queue behind a flush, so that their order is known.
 func do(t *testing.T, ctx context.Context, g *group.Group[int, int], items ...int) chan answer {
 	t.Helper()
 	out := make(chan answer, len(items))
@@ -70,7 +71,7 @@ func do(t *testing.T, ctx context.Context, g *group.Group[int, int], items ...in
 			v, err := g.Do(ctx, 0, n)
 			out <- answer{v, err}
 		}()
-		require.Eventually(t, func() bool { return group.Waiting(g) > before }, 5*time.Second, 50*time.Microsecond)
+		require.Eventually(t, func() bool { return group.Waiting(g) > before && group.Flushing(g) }, 5*time.Second, 50*time.Microsecond)
 	}
 	return out
 }
@@ -100,6 +101,23 @@ func TestCallsDuringAFlushShareTheNext(t *testing.T) {
 	}
 	require.Equal(t, 30, sum)
 	require.Equal(t, [][]int{{1}, {2, 3, 4}, {5}}, s.batches, "in order of arrival, no batch above the bound")
+}
+
+// Callers that are ready to run but have not come to the queue yet are in the
+// flush all the same: with one core this is all of them.
+func TestALeaderLetsOthersComeFirst(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so it is not parallel
+	s := &store{}
+	g := newGroup(t, group.Config[int, int]{Flush: s.flush, Lanes: 1})
+	var wg sync.WaitGroup
+	for n := range 64 {
+		wg.Go(func() {
+			_, err := g.Do(t.Context(), 0, n)
+			require.NoError(t, err)
+		})
+	}
+	wg.Wait()
+	require.LessOrEqual(t, len(s.batches), 4, "64 callers, 64 flushes without it")
 }
 
 func TestLanesFlushSideBySide(t *testing.T) {
@@ -263,7 +281,7 @@ func TestAPanicLeavesTheLaneInOrder(t *testing.T) {
 		defer func() { panicked <- recover() }()
 		_, _ = g.Do(t.Context(), 0, 1)
 	}()
-	require.Eventually(t, func() bool { return group.Waiting(g) == 1 }, 5*time.Second, 50*time.Microsecond)
+	require.Eventually(t, func() bool { return group.Flushing(g) }, 5*time.Second, 50*time.Microsecond)
 	out := do(t, t.Context(), g, 2)
 	close(hold)
 	require.Equal(t, "a bug", <-panicked)
