@@ -22,7 +22,10 @@ import (
 // judgement is one pass of reading, deciding and writing.
 type judgement struct {
 	*attempt
-	hot     *hot
+	hot     hot
+	cached  bool           // hot and keys are from the cache
+	keys    signature.Keys // of hot, when ready
+	ready   bool
 	verdict Verdict
 	outcome string
 	next    *standing // what to store; nil: only the event
@@ -33,7 +36,7 @@ type judgement struct {
 
 // judge decides; it reads caches and computes, and holds no lock.
 func (r *Registrar) judge(ctx context.Context, j *judgement) error {
-	h := j.hot
+	h := &j.hot
 	secret, known, err := r.secretOf(ctx, j)
 	if err != nil {
 		return err
@@ -60,11 +63,10 @@ func (r *Registrar) judge(ctx context.Context, j *judgement) error {
 		r.pretend(j)
 		next, j.outcome = h.fail(j.factors), outcomeApp
 	default:
-		keys, err := r.keysOf(ctx, h.tenant, h.id, h.sealed)
-		if err != nil {
+		if err := r.prepare(ctx, j); err != nil {
 			return err
 		}
-		m, ok := j.match(keys, secret, h.ctr)
+		m, ok := j.match(&j.keys, secret, h.ctr)
 		if ok {
 			next, j.outcome, j.offset = h.pass(m), outcomeOK, m.Offset
 			j.verdict.Factors = m.Factors
@@ -80,6 +82,21 @@ func (r *Registrar) judge(ctx context.Context, j *judgement) error {
 	if next.blocked != nil {
 		j.verdict.BlockedReason = *next.blocked
 	}
+	return nil
+}
+
+// prepare makes the keys ready, which are there already when the row came from the cache.
+func (r *Registrar) prepare(ctx context.Context, j *judgement) error {
+	if j.ready {
+		r.metrics.keyHits.Inc()
+		return nil
+	}
+	keys, err := r.keysOf(ctx, j.hot.tenant, j.hot.id, j.hot.sealed)
+	if err != nil {
+		return err
+	}
+	j.keys, j.ready = *keys, true
+	keys.Wipe()
 	return nil
 }
 
@@ -109,7 +126,7 @@ func (r *Registrar) secretOf(ctx context.Context, j *judgement) (secret []byte, 
 
 // judgeInactive answers the state alone, after the lazy expiry.
 func (r *Registrar) judgeInactive(ctx context.Context, j *judgement) error {
-	h := j.hot
+	h := &j.hot
 	j.verdict.Status, j.outcome = h.state, outcomeState
 	if h.state.inProgress() && !r.now().Before(h.expiresAt) {
 		won, err := r.expire(ctx, h.record())
@@ -129,7 +146,7 @@ func (h *hot) record() *record {
 // settle makes the judgement durable, in one round trip. It reports
 // false when the registration was changed since it was read.
 func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
-	h, now := j.hot, r.clock()
+	h, now := &j.hot, r.clock()
 	if j.outcome == outcomeUnknown && j.actor == actorDevice {
 		// Anybody with an app may ask about any id, as often as they like: nothing
 		// is there to be recorded for, and records can not be taken back. The record
@@ -161,38 +178,36 @@ func (r *Registrar) settle(ctx context.Context, j *judgement) (bool, error) {
 		return r.storeVerdict(ctx, j, e)
 	}
 	won, err := r.transit(ctx, sqlVerdict, j.row(now), e, h.record().told(n.state, *n.blocked))
-	r.rows.drop(h.key(), h.revision) // it is BLOCKED, or it was changed before
+	r.cache.drop(h.id, h.revision) // it is BLOCKED, or it was changed before
 	return won, err
 }
 
 // storeVerdict stores a verdict together with what others ask for, or, when the
 // row is held by somebody else, waits for it here: by its own callers only.
-func (r *Registrar) storeVerdict(ctx context.Context, j *judgement, e audit.Event) (bool, error) {
-	next := *j.hot
-	next.standing = *j.next
-	next.revision++
-	if !j.held {
-		if err := audit.Check(&e); err != nil {
-			return false, err
-		}
-		c := &change{next: &next, read: j.hot.ctr, event: e}
-		if j.version != nil {
-			c.version = *j.version
-		}
-		return r.verdicts.Do(ctx, binary.BigEndian.Uint64(next.id[8:]), c)
+func (r *Registrar) storeVerdict(ctx context.Context, j *judgement, e audit.Event) (won bool, err error) {
+	c := &change{next: j.hot, read: j.hot.ctr, event: e}
+	c.next.standing = *j.next
+	c.next.revision++
+	if j.version != nil {
+		c.version = *j.version
 	}
-	ok, err := r.apply(ctx, sqlVerdict, j.row(e.At), e)
-	if ok {
-		r.rows.set(&next)
-	} else {
-		r.rows.drop(next.key(), j.hot.revision)
+	if j.held {
+		won, err = r.apply(ctx, sqlVerdict, j.row(e.At), e)
+		if err == nil && !won {
+			r.cache.drop(c.next.id, j.hot.revision)
+		}
+	} else if err = audit.Check(&e); err == nil {
+		won, err = r.verdicts.Do(ctx, binary.BigEndian.Uint64(c.next.id[8:]), c)
 	}
-	return ok, err
+	if won && err == nil && !j.cached && j.ready {
+		r.cache.put(&c.next, &j.keys)
+	}
+	return won, err
 }
 
 // row is the arguments of sqlVerdict.
 func (j *judgement) row(at time.Time) []any {
-	h, n := j.hot, j.next
+	h, n := &j.hot, j.next
 	return []any{
 		h.tenant.String(),
 		pgtype.UUID{Bytes: h.id, Valid: true},

@@ -12,6 +12,9 @@ type metrics struct {
 	keyHits  prometheus.Counter
 	keyMiss  prometheus.Counter
 	seconds  prometheus.Histogram
+
+	cacheBytes prometheus.Gauge
+	evictions  prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -30,6 +33,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}),
 		keyHits: keys.WithLabelValues("hit"),
 		keyMiss: keys.WithLabelValues("miss"),
+		cacheBytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "signet_registration_cache_bytes", Help: "Memory of the registrations that are held ready.",
+		}),
+		evictions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "signet_registration_cache_evictions_total", Help: "Registrations that made room for others.",
+		}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "signet_registration_verify_seconds",
 			Help:    "Time of a signature verification, with its database round trips.",
@@ -39,7 +48,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{keys, m.verdicts, m.retries, m.seconds} {
+	for _, c := range []prometheus.Collector{keys, m.verdicts, m.retries, m.seconds, m.cacheBytes, m.evictions} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("registration: metrics: %w", err)
 		}

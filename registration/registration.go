@@ -84,20 +84,23 @@ type Config struct {
 	// VaultBiometry lets a signature with biometry unlock the vault as well.
 	VaultBiometry bool
 
-	Validity  time.Duration // how long a registration may be in progress; 0: DefaultValidity
-	CacheSize int           // registrations whose keys are held ready; 0: 100,000 (about 50 MB)
-	Now       func() time.Time
-	Logger    *slog.Logger
-	Metrics   prometheus.Registerer
+	Validity time.Duration // how long a registration may be in progress; 0: DefaultValidity
+	Cache    int64         // bytes of registrations held ready, with their keys; 0: DefaultCache
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Metrics  prometheus.Registerer
 }
+
+// DefaultCache is room for 140,000 registrations, at about 460 bytes each.
+const DefaultCache = 64 << 20
 
 // Validate names the first thing that is wrong.
 func (c Config) Validate() error {
 	switch {
 	case c.DB == nil, c.Apps == nil, c.Envelope == nil, c.Audit == nil:
 		return errors.New("registration: DB, Apps, Envelope and Audit are required")
-	case c.Validity < 0, c.CacheSize < 0:
-		return errors.New("registration: Validity and CacheSize must not be negative")
+	case c.Validity < 0, c.Cache < 0:
+		return errors.New("registration: Validity and Cache must not be negative")
 	}
 	return nil
 }
@@ -117,9 +120,8 @@ type Registrar struct {
 	now      func() time.Time
 	log      *slog.Logger
 	metrics  *metrics
-	keys     *keyCache
 	decoy    *signature.Keys // of nobody
-	rows     *rowCache
+	cache    *cache
 	verdicts *group.Group[*change, bool]
 	hashing  chan struct{} // one slot for each password hash at once
 	asked    asked
@@ -136,8 +138,8 @@ func New(c Config) (*Registrar, error) {
 	if c.Validity == 0 {
 		c.Validity = DefaultValidity
 	}
-	if c.CacheSize == 0 {
-		c.CacheSize = 100_000
+	if c.Cache == 0 {
+		c.Cache = DefaultCache
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -155,13 +157,12 @@ func New(c Config) (*Registrar, error) {
 		gate: make(gate, runtime.GOMAXPROCS(0)), // half of the sessions that hsm opens by default
 		db:   c.DB, apps: c.Apps, envelope: c.Envelope, audit: c.Audit, outbox: c.Outbox, guard: c.Guard,
 		provider: c.Custom, vaultBio: c.VaultBiometry, validity: c.Validity, now: c.Now, log: c.Logger, metrics: m,
-		keys:    newKeyCache(c.CacheSize, m),
 		decoy:   signature.DeriveKeys(nobody),
-		rows:    newRowCache(c.CacheSize),
+		cache:   newCache(c.Cache, m),
 		hashing: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		asked:   newAsked(),
 	}
-	c.Guard.OnHold(func(*tenant.ID) { r.rows.clear() })
+	c.Guard.OnHold(func(*tenant.ID) { r.cache.clear() })
 	r.verdicts, err = group.New(group.Config[*change, bool]{
 		Name: "verdicts", Flush: r.storeTogether, Alone: alone, Metrics: c.Metrics,
 	})

@@ -21,7 +21,7 @@ import (
 // come at the same time are stored by one commit, each by its own
 // compare-and-swap, with its own event.
 type change struct {
-	next    *hot // what the row is afterwards; its revision is one above the one that was read
+	next    hot // what the row is afterwards; its revision is one above the one that was read
 	read    signature.Counter
 	version string      // of the protocol; "" leaves what is stored
 	event   audit.Event // one that audit.Check has passed
@@ -39,15 +39,12 @@ func (r *Registrar) storeTogether(ctx context.Context, changes []*change) ([]boo
 	}
 	// Before anybody is answered, so that who lost in this very batch reads on
 	// from here and not from the database.
-	for i, c := range changes {
-		if won[i] {
-			r.rows.set(c.next)
-		}
-	}
 	for _, p := range parts {
 		for _, i := range p.index {
-			if h := changes[i].next; !won[i] {
-				r.rows.drop(h.key(), h.revision-1)
+			if h := &changes[i].next; won[i] {
+				r.cache.moved(h)
+			} else {
+				r.cache.drop(h.id, h.revision-1)
 			}
 		}
 	}
@@ -131,7 +128,7 @@ func newPart(t tenant.ID, at time.Time, n int) *part {
 }
 
 func (p *part) add(i int, c *change) {
-	h := c.next
+	h := &c.next
 	p.index = append(p.index, i)
 	p.only = c
 	p.id = append(p.id, pgtype.UUID{Bytes: h.id, Valid: true})

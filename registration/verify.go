@@ -113,18 +113,23 @@ func (r *Registrar) decide(ctx context.Context, t tenant.ID, id uuid.UUID, a *at
 	if err := r.guard.Check(t); err != nil {
 		return Verdict{}, "", err
 	}
+	var j judgement
+	defer j.keys.Wipe()
 	for lost := int64(0); ; r.metrics.retries.Inc() {
-		h := r.rows.get(keyID{t, id})
-		if h == nil || !slices.Contains(a.apps, h.app) { // who may not see it is not to learn by the time that it is here
-			var err error
-			if h, err = r.readHot(ctx, t, id); err != nil {
+		j = judgement{attempt: a, verdict: Verdict{ID: id.String(), Factors: a.factors}}
+		j.cached = r.cache.get(t, id, &j.hot, &j.keys)
+		if !j.cached || !slices.Contains(a.apps, j.hot.app) { // who may not see it is not to learn by the time that it is here
+			h, err := r.readHot(ctx, t, id)
+			if err != nil {
 				return Verdict{}, "", err
 			}
 			if h.found && h.revision < lost {
 				r.guard.WentBack("a registration", lost, h.revision)
 			}
+			j.hot, j.cached = *h, false
 		}
-		j := judgement{attempt: a, hot: h, verdict: Verdict{ID: id.String(), Factors: a.factors}, held: h.found && h.revision == lost}
+		j.ready = j.cached
+		j.held = j.hot.found && j.hot.revision == lost
 		if err := r.judge(ctx, &j); err != nil {
 			return Verdict{}, "", err
 		}
@@ -142,12 +147,11 @@ func (r *Registrar) decide(ctx context.Context, t tenant.ID, id uuid.UUID, a *at
 			}
 			return j.verdict, j.outcome, nil
 		}
-		lost = h.revision
+		lost = j.hot.revision
 	}
 }
 
-// hot is what one verification reads. It is shared by those that come together
-// and by the cache: nobody changes one that has been read.
+// hot is what one verification reads.
 type hot struct {
 	standing
 	tenant    tenant.ID
@@ -155,7 +159,8 @@ type hot struct {
 	found     bool
 	app, user string
 	flags     []string
-	sealed    []byte
+	sealed    []byte // the master secret; nil when the cache had its keys
+	seal      uint64 // of the blob that the keys are from
 	revision  int64
 	expiresAt time.Time
 
@@ -176,7 +181,7 @@ func (r *Registrar) readHot(ctx context.Context, t tenant.ID, id uuid.UUID) (*ho
 		return nil, pg.Unavailable(err)
 	}
 	h.found = true
+	h.seal = sealOf(h.sealed)
 	copy(h.ctr[:], ctr)
-	r.rows.set(h)
 	return h, nil
 }
