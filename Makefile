@@ -46,13 +46,14 @@ bench-quick: deps ## The same with fewer rounds and sizes, into bin/bench-quick 
 
 .PHONY: bench-go
 bench-go: deps ## Go's own benchmarks of the hot packages
-	$(GO) test -run='^$$' -bench=. -benchmem ./signature ./hsm ./registration ./token ./ca/... ./api/... ./internal/envelope ./internal/group
+	$(GO) test -run='^$$' -bench=. -benchmem ./signature ./hsm ./hsm/broker ./registration ./token ./ca/... ./api/... ./internal/envelope ./internal/group
 
 .PHONY: soak
 soak: deps-test ## The long forms of tests: 100,000 raced verdicts, SIGKILLs, 10,000 certificates (an hour)
 	SIGNET_SOAK=1 SIGNET_LONG=1 $(GO) test -count=1 -timeout=90m -v \
 	  -run='TestVerdictsAreLinearizable|TestPAAUTH01_SigkillLosesNoVerdict' ./cmd/signet
 	SIGNET_LONG=1 $(GO) test -count=1 -timeout=90m -v -run='CrashAtRandom|RandomCertificates' ./ca ./ca/lint
+	SIGNET_LONG=1 $(GO) test -count=1 -timeout=10m -v -run='KilledUnderLoad' ./hsm/broker
 
 .PHONY: hsm-matrix
 hsm-matrix: deps ## The HSM contract on SoftHSM2, NSS, opencryptoki and tpm2-pkcs11 (installs them; docs/hsm-modules.md)

@@ -230,14 +230,15 @@ func (t *local) Keys(ctx context.Context) ([]Found, error) {
 	return list, nil
 }
 
-// Find implements Engine. A good entry of the index is not looked up again.
+// Find implements Engine. It looks at the token, whatever the index says: another
+// process may have destroyed the key, or made a new one under its name.
 func (t *local) Find(ctx context.Context, ref Ref) (KeyInfo, error) {
-	e := t.index.get(ref)
-	if e == nil || e.bad != nil {
-		var err error
-		if e, err = t.fetch(ctx, ref); err != nil {
-			return KeyInfo{}, err
+	e, err := t.fetch(ctx, ref)
+	if err != nil {
+		if old := t.index.get(ref); old != nil && errors.Is(err, ErrKeyNotFound) {
+			t.index.forget(old)
 		}
+		return KeyInfo{}, err
 	}
 	if e.bad != nil {
 		return KeyInfo{}, fmt.Errorf("hsm: %w", e.bad)

@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 package broker
 
 import (
@@ -15,7 +13,6 @@ import (
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/hsm/broker/wire"
-	"github.com/signet-hsm/signet/hsm/broker/worker"
 )
 
 const (
@@ -38,8 +35,9 @@ type Broker struct {
 	wg     sync.WaitGroup
 	closed sync.Once
 
-	links atomic.Pointer[[]*link] // ready to take requests; replaced as a whole
-	count atomic.Int64            // of workers ever started
+	starting chan struct{}           // holds one value while a worker starts
+	links    atomic.Pointer[[]*link] // ready to take requests; replaced as a whole
+	count    atomic.Int64            // of workers ever started
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when links or outage change
@@ -52,15 +50,15 @@ type Broker struct {
 
 var _ hsm.Engine = (*Broker)(nil)
 
-// Open starts the workers. The first one is started alone, so that a wrong PIN is
-// tried once; when it fails Open fails, with its error. Others that fail are
-// tried again in the background.
+// Open starts the workers and returns when the first one serves. It is started
+// alone, so that a wrong PIN is tried once; when it fails Open fails, with its
+// error. The others come, and are tried again, in the background.
 func Open(ctx context.Context, c Config) (_ *Broker, err error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	c = c.withDefaults()
-	b := &Broker{config: c, log: c.HSM.Logger, gate: newGate(c.HSM.PIN), changed: make(chan struct{}), all: map[*link]*seat{}}
+	b := &Broker{config: c, log: c.HSM.Logger, gate: newGate(c.HSM.PIN), starting: make(chan struct{}, 1), changed: make(chan struct{}), all: map[*link]*seat{}}
 	b.links.Store(&[]*link{})
 	b.manager.turn = make(chan struct{}, 1)
 	b.ctx, b.cancel = context.WithCancel(context.Background())
@@ -74,27 +72,16 @@ func Open(ctx context.Context, c Config) (_ *Broker, err error) {
 	}
 	b.launcher = newLauncher(&b.config, b.log)
 	b.wg.Go(b.watch)
-	first := &seat{role: worker.RoleUse}
+	first := newSeat(0)
 	l, err := b.start(ctx, first)
 	if err != nil {
 		return nil, err
 	}
-	attempts := make(chan struct{}, c.Workers)
-	for i := range c.Workers {
-		s, taken := first, l
-		if i > 0 {
-			s, taken = &seat{role: worker.RoleUse, number: i}, nil
-		}
-		b.wg.Go(func() { b.keep(s, taken, func() { attempts <- struct{}{} }) })
+	b.enlist(l, first)
+	b.wg.Go(func() { b.keep(first, l) })
+	for i := 1; i < c.Workers; i++ {
+		b.wg.Go(func() { b.keep(newSeat(i), nil) })
 	}
-	for range c.Workers {
-		select {
-		case <-attempts:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("hsm: start workers: %w: %w", fault.ErrUnavailable, context.Cause(ctx))
-		}
-	}
-	b.log.LogAttrs(ctx, slog.LevelInfo, "hsm: workers serve", slog.Int("workers", len(*b.links.Load())), slog.Int("lanes_each", c.lanes()))
 	return b, nil
 }
 

@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 package broker_test
 
 import (
@@ -11,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -70,6 +69,7 @@ func open(tb testing.TB, st *softhsm.Token, change ...func(*broker.Config)) (*hs
 	require.NoError(tb, err)
 	t, err := hsm.New(tb.Context(), b, hsm.Options{})
 	require.NoError(tb, err)
+	require.Eventually(tb, func() bool { return len(b.Workers()) == c.Workers }, 20*time.Second, time.Millisecond)
 	tb.Cleanup(func() {
 		require.NoError(tb, t.Close())
 		require.NotContains(tb, j.String(), "DATA RACE")

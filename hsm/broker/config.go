@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 package broker
 
 import (
@@ -15,7 +13,7 @@ import (
 
 // Defaults of Config, and limits.
 const (
-	DefaultTimeout     = 5 * time.Second
+	DefaultHang        = 5 * time.Second
 	DefaultMemoryLimit = 512 << 20
 	MaxWorkers         = 64
 )
@@ -23,18 +21,16 @@ const (
 // Config says what to open and how to keep it.
 type Config struct {
 	// HSM names the token, as for an engine in this process. Lanes is the sum over
-	// the workers, each of which has at least two. The PIN source is asked here; it
-	// is never called twice at once.
+	// the workers, each of which has at least two; Instances is of each. Hang is how
+	// long one call in the module may take before its worker is killed (making a key
+	// and enumerating may take twelve times as long); 0 = DefaultHang. The PIN source
+	// is asked here; it is never called twice at once.
 	HSM hsm.Config
 	// Role is the most that this process may do: worker.RoleUse makes no keys.
 	Role worker.Role
 	// Workers that use keys; 0 = GOMAXPROCS. More than one also passes locks that a
 	// module holds for a whole process.
 	Workers int
-	// Timeout is how long one call in the module may take before its worker is
-	// taken for hung and killed; making a key and enumerating may take twelve
-	// times as long. 0 = DefaultTimeout.
-	Timeout time.Duration
 	// MemoryLimit is the resident size in bytes above which a worker is replaced;
 	// 0 = DefaultMemoryLimit.
 	MemoryLimit int64
@@ -64,8 +60,6 @@ func (c *Config) Validate() error {
 	switch {
 	case c.Workers < 0 || c.Workers > MaxWorkers:
 		return bad(fmt.Sprintf("workers must be 0..%d", MaxWorkers))
-	case c.Timeout < 0:
-		return bad("the timeout of a call must not be negative")
 	case c.MemoryLimit < 0:
 		return bad("the memory limit must not be negative")
 	case c.User != "" && os.Geteuid() != 0:
@@ -78,8 +72,8 @@ func (c Config) withDefaults() Config {
 	if c.Workers == 0 {
 		c.Workers = runtime.GOMAXPROCS(0)
 	}
-	if c.Timeout == 0 {
-		c.Timeout = DefaultTimeout
+	if c.HSM.Hang == 0 {
+		c.HSM.Hang = DefaultHang
 	}
 	if c.MemoryLimit == 0 {
 		c.MemoryLimit = DefaultMemoryLimit
@@ -101,13 +95,15 @@ func (c Config) withDefaults() Config {
 }
 
 // lanes of one worker.
-func (c *Config) lanes() int { return max(2, (c.HSM.Lanes+c.Workers-1)/c.Workers) }
+func (c *Config) lanes() int {
+	return max(2, c.HSM.Instances, (c.HSM.Lanes+c.Workers-1)/c.Workers)
+}
 
 // limit is how long one operation may be under way.
 func (c *Config) limit(op hsm.Op) time.Duration {
 	switch op {
 	case hsm.OpGenerate, hsm.OpDestroy, hsm.OpKeys:
-		return 12 * c.Timeout
+		return 12 * c.HSM.Hang
 	}
-	return c.Timeout
+	return c.HSM.Hang
 }

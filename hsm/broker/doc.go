@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 // Package broker keeps PKCS#11 modules out of the service: they run in supervised
 // child processes (package worker) that the service talks to over socketpairs
 // (package wire). Broker is an hsm.Engine, so nothing above it knows.
@@ -8,7 +6,7 @@
 //
 // A module that crashes takes its worker and nothing else; the worker is replaced
 // at once, after repeated failures with a growing pause. One that hangs is killed
-// when a call has taken longer than Config.Timeout. What was in flight and may be
+// when a call has taken longer than Config.HSM.Hang. What was in flight and may be
 // repeated (hsm.Op.Repeatable) is repeated on another worker within the caller's
 // time; the rest is answered fault.ErrUnavailable, for its outcome is not known.
 // A request that has outlived three workers is given up: it may be what kills them.

@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 package broker_test
 
 import (
@@ -107,7 +105,7 @@ func TestKilledUnderLoad(t *testing.T) {
 func TestModuleCrashesAndHangs(t *testing.T) {
 	t.Parallel()
 	st, m := softhsmtest.Faulty(t)
-	tok, b, j := open(t, st, func(c *broker.Config) { c.Timeout = time.Second })
+	tok, b, j := open(t, st, func(c *broker.Config) { c.HSM.Hang = time.Second })
 	sign := signer(t, tok)
 	require.NoError(t, sign(t.Context()))
 	for _, do := range []faultmodule.Action{faultmodule.Segfault, faultmodule.Abort, faultmodule.Kill, faultmodule.Hang} {
@@ -143,23 +141,46 @@ func TestPoisonIsGivenUp(t *testing.T) {
 // A worker that is stopped as a whole is found by the sign of life it owes.
 func TestStoppedWorkerIsReplaced(t *testing.T) {
 	t.Parallel()
-	tok, b, _ := open(t, softhsmtest.Create(t), func(c *broker.Config) { c.Timeout = 500 * time.Millisecond })
+	tok, b, _ := open(t, softhsmtest.Create(t), func(c *broker.Config) { c.HSM.Hang = 500 * time.Millisecond })
 	sign := signer(t, tok)
-	for _, pid := range b.Workers() {
-		require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	stop := func() []int {
+		pids := b.Workers()
+		for _, pid := range pids {
+			require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+			require.Eventually(t, func() bool { return isStopped(pid) }, 10*time.Second, time.Millisecond)
+		}
+		return pids
 	}
+	stopped := stop()
 	start := time.Now()
 	require.NoError(t, sign(t.Context()))
 	require.Less(t, time.Since(start), 10*time.Second)
 
-	for _, pid := range b.Workers() {
-		require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
-	}
+	require.Eventually(t, func() bool {
+		now := b.Workers()
+		return len(now) == 2 && !slices.ContainsFunc(now, func(pid int) bool { return slices.Contains(stopped, pid) })
+	}, 20*time.Second, time.Millisecond)
+	stopped = stop()
+	defer func() {
+		for _, pid := range stopped { // Close waits long for a worker that could still end well
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	err := sign(ctx)
 	require.ErrorIs(t, err, context.DeadlineExceeded, "a caller waits no longer than it said")
 	require.ErrorIs(t, err, fault.ErrUnavailable)
+}
+
+// isStopped reports whether every thread of a process is; the kernel tells one of
+// them first.
+func isStopped(pid int) bool {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	return err == nil && len(tasks) > 0 && !slices.ContainsFunc(tasks, func(file string) bool {
+		stat, err := os.ReadFile(file)
+		return err == nil && !strings.Contains(string(stat), ") T ")
+	})
 }
 
 // 3,000 signatures while sessions and logins are lost for real: all good.
@@ -240,7 +261,7 @@ func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
 	st, m := softhsmtest.Faulty(t)
 	reg := prometheus.NewRegistry()
-	tok, b, j := open(t, st, func(c *broker.Config) { c.MemoryLimit, c.HSM.Metrics, c.Timeout = 300<<20, reg, 2*time.Second })
+	tok, b, j := open(t, st, func(c *broker.Config) { c.MemoryLimit, c.HSM.Metrics, c.HSM.Hang = 300<<20, reg, 2*time.Second })
 	sign := signer(t, tok)
 	require.NoError(t, sign(t.Context()))
 	old := b.Workers()

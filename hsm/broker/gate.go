@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 package broker
 
 import (
@@ -81,6 +79,8 @@ func (g *gate) serve(b *Broker, l *link, id uint64) {
 		}
 	case <-l.gone:
 	case <-ctx.Done():
-		l.kill("login takes too long")
+		if b.ctx.Err() == nil { // else the worker is on its way to a good end
+			l.kill("login takes too long")
+		}
 	}
 }

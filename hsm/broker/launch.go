@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 package broker
 
 import (
@@ -17,8 +15,7 @@ import (
 )
 
 // launcher starts processes from one thread that has given up what a worker must
-// not have; what belongs to a thread is inherited by what it starts. The thread
-// lives as long as the broker, because the kernel kills the workers with it.
+// not have; what belongs to a thread is inherited by what it starts.
 type launcher struct {
 	log    *slog.Logger
 	jobs   chan func()
@@ -59,6 +56,10 @@ func (n *launcher) close() {
 	close(n.jobs)
 	<-n.ended
 }
+
+// lastWords bounds the reading of what a dead worker left in its socket; it takes
+// that long only when somebody else holds the other end.
+const lastWords = time.Second
 
 // inherited are the variables of our environment that a worker gets. What the
 // module reads from its environment stands in the configuration.
@@ -114,9 +115,7 @@ func (b *Broker) launch(s *seat) (*link, error) {
 	b.watchOver(l, nil)
 	var listeners sync.WaitGroup
 	listeners.Go(func() {
-		if err := l.read(b); err != nil {
-			l.hangUp(err)
-		}
+		l.hangUp(l.read(b))
 		b.remove(l)
 		l.close()
 	})
@@ -127,10 +126,11 @@ func (b *Broker) launch(s *seat) (*link, error) {
 		if err != nil && cmd.ProcessState.Success() {
 			l.exit = err.Error()
 		}
-		l.close()
-		_ = l.conn.Close()
+		// What it said last is still in the socket, above all why it did not start.
+		_ = l.conn.SetReadDeadline(time.Now().Add(lastWords))
 		close(l.gone)
 		listeners.Wait()
+		_ = l.conn.Close()
 		l.out.Wait()
 		close(l.ended)
 	})

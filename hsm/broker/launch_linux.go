@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 package broker
 
 import (
@@ -38,12 +36,14 @@ func giveUp(*Config) (missing []string) {
 }
 
 // confine says how the process starts: in a session of its own (an interrupt at
-// the terminal is not for it), killed with us, as the configured user, and as root
-// without network interfaces. What it returns says after a failed start whether
+// the terminal is not for it), as the configured user, and as root without network
+// interfaces. It is not killed with us: it ends by itself when our end of the
+// socket is closed, and lets a login end before, which SoftHSM's token may not
+// survive otherwise. What it returns says after a failed start whether
 // there is a lesser way to try.
 func (c *Config) confine(cmd *exec.Cmd, n *launcher) (fallback func(error) bool, err error) {
 	fallback = func(error) bool { return false }
-	attr := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	attr := &syscall.SysProcAttr{Setsid: true}
 	cmd.SysProcAttr = attr
 	if c.User != "" {
 		if attr.Credential, err = credential(c.User); err != nil {

@@ -1,4 +1,4 @@
-//go:build signet_broker && !linux
+//go:build !linux
 
 package broker
 

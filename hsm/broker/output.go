@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 package broker
 
 import (

@@ -1,8 +1,7 @@
-//go:build signet_broker
-
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,18 +41,41 @@ type seat struct {
 	replace chan string // why the present one shall be replaced while it serves
 }
 
-// start launches a worker and waits until its token is open.
-func (b *Broker) start(ctx context.Context, s *seat) (_ *link, err error) {
-	ctx, cancel := context.WithTimeout(ctx, startWithin)
-	defer cancel()
-	defer context.AfterFunc(b.ctx, cancel)()
+// newSeat returns the place of a worker that uses keys.
+func newSeat(number int) *seat {
+	return &seat{role: worker.RoleUse, number: number, replace: make(chan string, 1)}
+}
+
+// start launches a worker and waits until its token is open. Workers start one
+// after the other: SoftHSM does not see a token that a login of another process is
+// writing. For the same reason, as there are other processes than ours, a token
+// that is not there is looked for once more.
+func (b *Broker) start(ctx context.Context, s *seat) (*link, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(b.ctx, func() { cancel(hsm.ErrClosed) })()
+	select {
+	case b.starting <- struct{}{}:
+		defer func() { <-b.starting }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("hsm: start a worker: %w: %w", fault.ErrUnavailable, context.Cause(ctx))
+	}
+	l, err := b.attempt(ctx, s)
+	if errors.Is(err, hsm.ErrTokenNotFound) && ctx.Err() == nil {
+		l, err = b.attempt(ctx, s)
+	}
+	return l, err
+}
+
+func (b *Broker) attempt(ctx context.Context, s *seat) (_ *link, err error) {
 	if err := b.gate.refusal(); err != nil {
 		return nil, err
 	}
 	h := &b.config.HSM
 	hello, err := wire.AppendHello([]byte(wire.Preamble), wire.Hello{
-		Module: h.Module, Env: h.Env, TokenLabel: h.TokenLabel, TokenSerial: h.TokenSerial,
-		Lanes: b.config.lanes(), Network: b.config.Network, Debug: b.log.Enabled(ctx, slog.LevelDebug),
+		Module: h.Module, Env: h.Env, InitArgs: h.InitArgs, Accept: h.Accept, TokenLabel: h.TokenLabel, TokenSerial: h.TokenSerial,
+		Lanes: b.config.lanes(), Instances: h.Instances, SessionCopies: h.SessionCopies, Hang: h.Hang, KeepAlive: h.KeepAlive,
+		Network: b.config.Network, Debug: b.log.Enabled(ctx, slog.LevelDebug),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("hsm: %w: %w", hsm.ErrConfig, err)
@@ -62,32 +84,34 @@ func (b *Broker) start(ctx context.Context, s *seat) (_ *link, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("hsm: start a worker: %w: %w", fault.ErrUnavailable, err)
 	}
-	defer func() {
-		if err != nil {
-			l.kill("it did not start")
-			b.reap(l, true)
-		}
-	}()
 	_ = l.out.Send(hello) // whoever does not take it ends, and is seen below
+	patience := time.NewTimer(startWithin)
+	defer patience.Stop()
 	select {
 	case f := <-l.ready:
-		return l, b.greet(l, f)
+		err = b.greet(l, f)
 	case <-l.gone:
 		<-l.ended
+		err = fmt.Errorf("hsm: start a worker: %w: it ended (%s) before its token was open", fault.ErrUnavailable, l.exit)
 		select {
 		case f := <-l.ready: // it told why before it ended
-			if err := b.greet(l, f); err != nil {
-				return nil, err
-			}
+			err = cmp.Or(b.greet(l, f), err)
 		default:
 		}
-		return nil, fmt.Errorf("hsm: start a worker: %w: it ended (%s) before its token was open", fault.ErrUnavailable, l.exit)
-	case <-ctx.Done():
-		if b.ctx.Err() != nil {
-			return nil, fmt.Errorf("hsm: %w", hsm.ErrClosed)
+	case <-patience.C:
+		l.kill("it does not start")
+		err = fmt.Errorf("hsm: start a worker: %w: its token was not open within %s", fault.ErrUnavailable, startWithin)
+	case <-ctx.Done(): // whoever asked for it has left; it is ended in good order
+		if !b.spawn(func() { b.drain(l) }) {
+			b.drain(l)
 		}
 		return nil, fmt.Errorf("hsm: start a worker: %w: %w", fault.ErrUnavailable, context.Cause(ctx))
 	}
+	if err != nil {
+		b.drain(l)
+		return nil, err
+	}
+	return l, nil
 }
 
 // greet reads a worker's first answer.
@@ -120,22 +144,14 @@ func (b *Broker) greet(l *link, f wire.Frame) error {
 	return nil
 }
 
-// keep keeps the seat taken until the broker closes. tried is called after the
-// first attempt.
-func (b *Broker) keep(s *seat, l *link, tried func()) {
-	pause := time.Duration(0)
-	s.replace = make(chan string, 1)
-	if l != nil {
-		b.enlist(l, s)
-	}
+// keep keeps the seat taken until the broker closes, at first by l if there is one.
+func (b *Broker) keep(s *seat, l *link) {
+	pause, lost := time.Duration(0), time.Now()
 	for b.ctx.Err() == nil {
-		lost := time.Now()
 		if l == nil {
 			var err error
 			if l, err = b.start(b.ctx, s); err != nil {
 				b.startFailed(err)
-				tried()
-				tried = func() {}
 				pause = min(max(2*pause, firstPause), longestPause)
 				b.sleep(pause)
 				continue
@@ -143,10 +159,9 @@ func (b *Broker) keep(s *seat, l *link, tried func()) {
 			b.metrics.recovery.Observe(time.Since(lost).Seconds())
 			b.enlist(l, s)
 		}
-		tried()
-		tried = func() {}
 		since := time.Now()
 		l = b.serve(s, l)
+		lost = time.Now()
 		switch {
 		case l != nil: // replaced while it served
 			pause = 0

@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 package broker
 
 import (
@@ -21,7 +19,7 @@ func (b *Broker) watchOver(l *link, s *seat) {
 // watch looks at all workers again and again until the broker has closed: does one
 // hang, has one grown, is one well?
 func (b *Broker) watch() {
-	every := min(max(b.config.Timeout/20, 5*time.Millisecond), 250*time.Millisecond)
+	every := min(max(b.config.HSM.Hang/20, 5*time.Millisecond), 250*time.Millisecond)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var sized time.Time
@@ -90,10 +88,10 @@ func (b *Broker) look(l *link, s *seat, now time.Time, size bool) {
 // idleness.
 func (b *Broker) probe(l *link) {
 	defer l.probed.Store(false)
-	ctx, cancel := context.WithTimeout(b.ctx, 2*b.config.Timeout)
+	ctx, cancel := context.WithTimeout(b.ctx, 2*b.config.HSM.Hang)
 	defer cancel()
 	c := newCall(hsm.OpCheck)
-	c.request.Timeout = 2 * b.config.Timeout
+	c.request.Timeout = 2 * b.config.HSM.Hang
 	c.encode()
 	if !l.send(c) {
 		c.free()

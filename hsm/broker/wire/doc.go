@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 // Package wire is the language between signet and its HSM workers: the child
 // processes that hold the PKCS#11 module (package broker tells why).
 //

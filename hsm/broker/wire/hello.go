@@ -1,21 +1,26 @@
-//go:build signet_broker
-
 package wire
 
 import (
 	"bytes"
 	"encoding/json"
+	"time"
 )
 
 // Hello is what a worker is told once, before anything else. The PIN is not in
 // it: a worker asks for it each time it has to log in, so that the parent decides
 // how often a PIN is tried by all its workers together.
 type Hello struct {
-	Module      string            `json:"module"`
-	Env         map[string]string `json:"env,omitempty"`
-	TokenLabel  string            `json:"token_label,omitempty"`
-	TokenSerial string            `json:"token_serial,omitempty"`
-	Lanes       int               `json:"lanes"`
+	Module        string            `json:"module"`
+	Env           map[string]string `json:"env,omitempty"`
+	InitArgs      string            `json:"init_args,omitempty"`
+	Accept        []string          `json:"accept,omitempty"`
+	TokenLabel    string            `json:"token_label,omitempty"`
+	TokenSerial   string            `json:"token_serial,omitempty"`
+	Lanes         int               `json:"lanes"`
+	Instances     int               `json:"instances,omitempty"`
+	SessionCopies bool              `json:"session_copies,omitempty"`
+	Hang          time.Duration     `json:"hang,omitempty"`
+	KeepAlive     time.Duration     `json:"keep_alive,omitempty"`
 	// Network keeps the worker's right to open sockets.
 	Network bool `json:"network,omitempty"`
 	Debug   bool `json:"debug,omitempty"` // log at level debug

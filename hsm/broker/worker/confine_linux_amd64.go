@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 package worker
 
 import "golang.org/x/sys/unix"

@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 // Package worker is the child process that holds the PKCS#11 module: it opens the
 // in-process engine of package hsm and does what its parent asks over an inherited
 // socket, in the language of package wire.

@@ -1,5 +1,3 @@
-//go:build signet_broker
-
 package worker
 
 import (
@@ -103,6 +101,11 @@ func serve(conn *net.UnixConn, role Role) error {
 	select {
 	case err = <-opened:
 	case err = <-ended: // the parent is gone: nobody is there to tell
+		cancel()
+		select { // a C_Login that is cut off may spoil the token (SoftHSM's file)
+		case <-opened:
+		case <-time.After(closeWithin):
+		}
 		return noEOF(err)
 	}
 	if err != nil {
@@ -124,8 +127,9 @@ func noEOF(err error) error {
 // open opens the token, starts the executors and tells the parent.
 func (s *server) open(ctx context.Context, h wire.Hello, held []string) error {
 	engine, err := hsm.OpenEngine(ctx, hsm.Config{
-		Module: h.Module, Env: h.Env, TokenLabel: h.TokenLabel, TokenSerial: h.TokenSerial,
-		PIN: s.pins.ask, LoggedIn: s.pins.used, Lanes: h.Lanes, Unguarded: true, Logger: s.log, Metrics: s.registry,
+		Module: h.Module, Env: h.Env, InitArgs: h.InitArgs, Accept: h.Accept, TokenLabel: h.TokenLabel, TokenSerial: h.TokenSerial,
+		PIN: s.pins.ask, LoggedIn: s.pins.used, Lanes: h.Lanes, Instances: h.Instances, SessionCopies: h.SessionCopies,
+		Hang: h.Hang, KeepAlive: h.KeepAlive, Unguarded: true, Logger: s.log, Metrics: s.registry,
 	})
 	if err != nil {
 		return err
