@@ -56,7 +56,7 @@ or could not be read.`,
 				return err
 			}
 			ctx, out := cmd.Context(), cmd.OutOrStdout()
-			s, err := p.openStores(ctx)
+			s, err := p.openStores(ctx, toRead)
 			if err != nil {
 				return err
 			}

@@ -145,7 +145,7 @@ func (p *process) runBootstrap(ctx context.Context, b bootstrapParams, out strin
 			_ = os.Remove(out)
 		}
 	}()
-	s, err := p.openStores(ctx)
+	s, err := p.openStores(ctx, toMake)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func caVerb(use, short, long string, do func(context.Context, *ca.Authority, io.
 				return err
 			}
 			ctx := cmd.Context()
-			s, err := p.openStores(ctx)
+			s, err := p.openStores(ctx, toManage)
 			if err != nil {
 				return err
 			}

@@ -110,9 +110,13 @@ type HSMConfig struct {
 
 	Instances     int           `yaml:"instances"`      // copies of the module in the process; 0 = 1
 	SessionCopies string        `yaml:"session_copies"` // off or auto; see docs/hsm.md
-	Hang          conf.Duration `yaml:"hang"`           // a call in the module that takes longer is given up; 0 = 10s
+	Hang          conf.Duration `yaml:"hang"`           // a call in the module that takes longer never ends: its worker is killed; 0 = 5s, without workers 10s
 	KeepAlive     conf.Duration `yaml:"keep_alive"`     // how long a session may be idle; 0 = 30s, negative for ever
 	Failover      []TokenConfig `yaml:"failover"`       // further tokens with the same keys
+
+	Isolation string          `yaml:"isolation"` // process (default): the module runs in worker processes; none: in this one
+	Workers   int             `yaml:"workers"`   // worker processes that use keys; 0 = one per CPU
+	Worker    HSMWorkerConfig `yaml:"worker"`
 
 	KEK string `yaml:"kek"` // label of the key-encryption key; empty = signet/1/_system/kek/main/0
 }
@@ -125,6 +129,13 @@ type TokenConfig struct {
 	TokenLabel  string            `yaml:"token_label"`
 	TokenSerial string            `yaml:"token_serial"`
 	PIN         conf.SecretSource `yaml:"pin"`
+}
+
+// HSMWorkerConfig says how worker processes are kept.
+type HSMWorkerConfig struct {
+	User        string `yaml:"user"`         // whom they run as, when signet is root; empty = as root without capabilities
+	Network     bool   `yaml:"network"`      // they may use the network, as the module of an HSM on the network needs
+	MemoryLimit int    `yaml:"memory_limit"` // MiB; a worker that grows above it is replaced; 0 = 512
 }
 
 // TenantConfig is one realm.

@@ -267,7 +267,7 @@ func (p *process) openDev(ctx context.Context, fresh bool) (_ *domains, err erro
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.openStores(ctx)
+	s, err := p.openStores(ctx, toDevelop)
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func keysVerb(use, short, long string, do func(ctx context.Context, d *domains, 
 				return err
 			}
 			ctx := cmd.Context()
-			s, err := p.openStores(ctx)
+			s, err := p.openStores(ctx, toMake)
 			if err != nil {
 				return err
 			}

@@ -47,7 +47,7 @@ func TestKeysAreReplacedUnderARunningNode(t *testing.T) {
 	require.NoError(t, err)
 	_, err = conn.Exec(t.Context(), `update kek set state_at = state_at - interval '1 hour'`)
 	require.NoError(t, err)
-	require.Regexp(t, `\d data keys removed\n.*kek/[a-z]+/0 destroyed`, keys(0, "retire", "--keep", "0s", "--destroy-kek"))
+	require.Regexp(t, `\d data keys removed\n(?s).*kek/[a-z]+/0 destroyed`, keys(0, "retire", "--keep", "0s", "--destroy-kek"))
 	second := s.serve(t)
 	verify(second)
 	s.activeDevice(t, "carol", second, n)

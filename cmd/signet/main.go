@@ -11,6 +11,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/signet-hsm/signet/hsm/broker"
+	"github.com/signet-hsm/signet/hsm/broker/worker"
 )
 
 // version is set by the linker (see Makefile).
@@ -21,7 +24,13 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	// Before all else: a worker is no service, and must not behave as one.
+	if len(os.Args) == 3 && os.Args[1] == broker.Verb {
+		os.Exit(worker.Main(os.Args[2]))
+	}
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

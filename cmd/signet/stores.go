@@ -94,8 +94,8 @@ func (p *process) guardVerdicts() (err error) {
 	return err
 }
 
-func (p *process) openToken(ctx context.Context) (*hsm.Token, error) {
-	return openHSM(ctx, &p.cfg.HSM, p.log, p.registry)
+func (p *process) openToken(ctx context.Context, why purpose) (*hsm.Token, error) {
+	return openHSM(ctx, &p.cfg.HSM, why, p.log, p.registry)
 }
 
 // openMigrated opens a database that is at the version of this binary.
@@ -116,7 +116,7 @@ func (p *process) openMigrated(ctx context.Context) (*pgxpool.Pool, error) {
 }
 
 // openStores opens both; the database must be at the version of this binary.
-func (p *process) openStores(ctx context.Context) (_ *stores, err error) {
+func (p *process) openStores(ctx context.Context, why purpose) (_ *stores, err error) {
 	s := &stores{guard: p.guard}
 	defer func() {
 		if err != nil {
@@ -126,7 +126,7 @@ func (p *process) openStores(ctx context.Context) (_ *stores, err error) {
 	if s.pool, err = p.openMigrated(ctx); err != nil {
 		return nil, err
 	}
-	if s.token, err = p.openToken(ctx); err != nil {
+	if s.token, err = p.openToken(ctx, why); err != nil {
 		return nil, err
 	}
 	if err := s.token.SelfTest(ctx); err != nil {

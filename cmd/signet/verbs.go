@@ -49,7 +49,7 @@ func serveCommand() *cobra.Command {
 				return err
 			}
 			ctx := cmd.Context()
-			s, err := p.openStores(ctx)
+			s, err := p.openStores(ctx, toServe)
 			if err != nil {
 				return err
 			}
@@ -111,7 +111,7 @@ func checkHSM(ctx context.Context, config string) (err error) {
 	if err != nil {
 		return err
 	}
-	t, err := p.openToken(ctx)
+	t, err := p.openToken(ctx, toRead)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ people, PINs or backups are for the offline program "ceremony", which is the sam
 			if err != nil {
 				return usageError{err}
 			}
-			t, err := p.openToken(cmd.Context())
+			t, err := p.openToken(cmd.Context(), toMake)
 			if err != nil {
 				return err
 			}
