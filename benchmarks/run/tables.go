@@ -45,6 +45,10 @@ var sources = map[string]source{
 	},
 	"grpc": {test: "api/grpc", starts: once, env: lines, args: func(e env) []string { return served(e, "^BenchmarkServing") }},
 	"rest": {as: "REST/", test: "api/powerauth", starts: once, env: lines, args: func(e env) []string { return served(e, "^BenchmarkServing") }},
+	"overload": {
+		program: "benchmarks/overload", starts: once, needs: []string{"signet"},
+		args: func(e env) []string { return e.own(e.slice(4*time.Second, 2*time.Second)) },
+	},
 	"footprint": {
 		program: "benchmarks/footprint", starts: once, needs: []string{"signet"},
 		args: func(e env) []string { return e.own("1s") },
@@ -55,7 +59,7 @@ var sources = map[string]source{
 }
 
 // tables are what is compared, in the order of the report.
-var tables = []table{kernelTable, hsmTable, issueTable, verifyTable, servingTable, footprintTable}
+var tables = []table{kernelTable, hsmTable, issueTable, verifyTable, servingTable, overloadTable, footprintTable}
 
 // goBench runs a benchmark that alternates and prints its rounds itself.
 func goBench(pattern string) []string {

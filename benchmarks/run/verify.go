@@ -68,6 +68,17 @@ var servingTable = table{
 	},
 }
 
+// overloadTable is what is left of the peak when more is asked for.
+var overloadTable = table{
+	name: "overload", title: "Overload", from: []string{"overload"},
+	about: "Verifications over gRPC from `signet load`. The peak is 256 callers that call again when they have their answer, and as many as the service lets in at once. Then calls are due at three times the peak, from three times the callers: the rest is refused.",
+	rows: []row{
+		{what: "goodput at three times the peak", ours: "Overload/asked", against: "Overload/peak", note: "the peak", bar: bar{least: 0.9}},
+		{what: "99th percentile of what is answered", ours: "Overload/asked", unit: "p99-ns"},
+		{what: "99th percentile at the peak", ours: "Overload/peak", unit: "p99-ns"},
+	},
+}
+
 // footprintTable is what it takes.
 var footprintTable = table{
 	name: "footprint", title: "Footprint", from: []string{"footprint", "verify"},

@@ -118,6 +118,18 @@ func New(ctx context.Context, dir, program, more string) (_ *Site, err error) {
 	return s, err
 }
 
+// Configure replaces a part of the configuration that is there once.
+func (s *Site) Configure(with, instead string) error {
+	text, err := os.ReadFile(s.config)
+	if err != nil {
+		return err
+	}
+	if strings.Count(string(text), instead) != 1 {
+		return fmt.Errorf("%q is not there once", instead)
+	}
+	return s.write("signet.yaml", []byte(strings.Replace(string(text), instead, with, 1)))
+}
+
 func (s *Site) path(name string) string { return filepath.Join(s.Dir, name) }
 
 func (s *Site) write(name string, b []byte) error { return os.WriteFile(s.path(name), b, 0o600) }
