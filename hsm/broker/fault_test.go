@@ -15,7 +15,6 @@ import (
 	"time"
 
 	p11 "github.com/miekg/pkcs11"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/fault"
@@ -101,26 +100,6 @@ func TestKilledUnderLoad(t *testing.T) {
 	}
 }
 
-// The module crashes or hangs inside one call: the call is made again elsewhere.
-func TestModuleCrashesAndHangs(t *testing.T) {
-	t.Parallel()
-	st, m := softhsmtest.Faulty(t)
-	tok, b, j := open(t, st, func(c *broker.Config) { c.HSM.Hang = time.Second })
-	sign := signer(t, tok)
-	require.NoError(t, sign(t.Context()))
-	for _, do := range []faultmodule.Action{faultmodule.Segfault, faultmodule.Abort, faultmodule.Kill, faultmodule.Hang} {
-		f := m.Inject(faultmodule.Rule{On: "C_SignInit", Times: 1, Do: do})
-		stop := load(4, sign)
-		require.Eventually(t, func() bool { return f.Hits() == 1 }, 10*time.Second, time.Millisecond, "%d", do)
-		time.Sleep(1500 * time.Millisecond)
-		n, errs := stop()
-		require.Empty(t, errs, "%d: of %d", do, n)
-		f.Stop()
-		require.Eventually(t, func() bool { return len(b.Workers()) == 2 }, 10*time.Second, time.Millisecond)
-	}
-	require.Contains(t, j.String(), "sign takes longer than 1s")
-}
-
 // A call that kills every worker it meets is given up, and others go on.
 func TestPoisonIsGivenUp(t *testing.T) {
 	t.Parallel()
@@ -189,8 +168,6 @@ func TestLostSessionsAndLogins(t *testing.T) {
 	st, m := softhsmtest.Faulty(t)
 	tok, _, _ := open(t, st)
 	sign := signer(t, tok)
-	// A strike makes SoftHSM free what other threads use, so a worker may crash
-	// as well; callers must not see that either.
 	m.Inject(faultmodule.Rule{On: "C_SignInit", Chance: 0.004, Seed: 1, Do: faultmodule.CloseAll})
 	m.Inject(faultmodule.Rule{On: "C_SignInit", Chance: 0.004, Seed: 2, Do: faultmodule.Logout})
 	const callers, each = 4, 750
@@ -254,33 +231,6 @@ func TestPINChangedLater(t *testing.T) {
 	require.NoError(t, syscall.Kill(b.Workers()[0], syscall.SIGKILL))
 	require.Eventually(t, func() bool { return errors.Is(sign(t.Context()), hsm.ErrPIN) }, 20*time.Second, 10*time.Millisecond)
 	require.Equal(t, before+1, m.Calls("C_Login"))
-}
-
-// A worker that grows is replaced while it answers.
-func TestMemoryLimit(t *testing.T) {
-	t.Parallel()
-	st, m := softhsmtest.Faulty(t)
-	reg := prometheus.NewRegistry()
-	tok, b, j := open(t, st, func(c *broker.Config) { c.MemoryLimit, c.HSM.Metrics, c.HSM.Hang = 300<<20, reg, 2*time.Second })
-	sign := signer(t, tok)
-	require.NoError(t, sign(t.Context()))
-	old := b.Workers()
-	stop := load(4, sign)
-	m.Inject(faultmodule.Rule{On: "C_SignInit", Times: 1000, Do: faultmodule.Leak, Value: 1 << 20})
-	require.Eventually(t, func() bool { return strings.Contains(j.String(), "it has grown") }, 60*time.Second, 10*time.Millisecond)
-	require.Eventually(t, func() bool { return !slices.Equal(old, b.Workers()) && len(b.Workers()) == 2 }, 60*time.Second, 10*time.Millisecond)
-	time.Sleep(200 * time.Millisecond)
-	n, errs := stop()
-	require.Empty(t, errs, "of %d", n)
-	families, err := reg.Gather()
-	require.NoError(t, err)
-	var names []string
-	for _, f := range families {
-		names = append(names, f.GetName())
-	}
-	for _, want := range []string{"signet_hsm_worker_ends_total", "signet_hsm_worker_resident_bytes", "signet_hsm_workers_ready", "signet_hsm_logins_total"} {
-		require.Contains(t, names, want)
-	}
 }
 
 // The HSM is out: an honest error within the caller's time, and all is well when

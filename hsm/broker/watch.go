@@ -28,6 +28,7 @@ func (b *Broker) watch() {
 		case <-tick.C:
 		case <-closing:
 			closing = nil // calls that hang must not keep Close
+			tick.Reset(min(every, 5*time.Millisecond))
 		}
 		now := time.Now()
 		size := now.Sub(sized) >= min(sizeEvery, 20*every)

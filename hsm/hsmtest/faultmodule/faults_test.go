@@ -13,6 +13,7 @@ import (
 
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/hsm/broker"
 	"github.com/signet-hsm/signet/hsm/hsmtest/faultmodule"
 	"github.com/signet-hsm/signet/internal/secret"
 )
@@ -56,7 +57,7 @@ func TestFault23_Slow(t *testing.T) {
 		require.Positive(t, slow.Hits())
 		slow.Stop()
 		recovers(t, s)
-		require.Zero(t, gather(t, r.reg, "signet_hsm_lanes_waiting"))
+		require.Zero(t, r.metric(t, "signet_hsm_lanes_waiting"))
 	})
 }
 
@@ -95,7 +96,7 @@ func TestFault25_LoginLost(t *testing.T) {
 			l.advance(t)
 		}
 		l.stop(t)
-		t.Logf("%d logins, %d initialised, heals %v, repairs %v", r.Calls("C_Login")-before, r.Calls("C_Initialize"), gather(t, r.reg, "signet_hsm_heals_total"), gather(t, r.reg, "signet_hsm_repairs_total"))
+		t.Logf("%d logins, %d initialised, heals %v, repairs %v", r.Calls("C_Login")-before, r.Calls("C_Initialize"), r.metric(t, "signet_hsm_heals_total"), r.metric(t, "signet_hsm_repairs_total"))
 		l.noFailures(t)
 		require.Equal(t, strikes, r.Calls("C_Login")-before, "one login per loss, whoever noticed it first")
 	})
@@ -123,7 +124,7 @@ func TestFault26_OperationActive(t *testing.T) {
 // 30: a wrong PIN is tried once, and so is one that is locked while we run,
 // however many callers lose their login.
 func TestFault30_PIN(t *testing.T) {
-	each(t, modes, func(t *testing.T, r *rig) {
+	each(t, []mode{none, single}, func(t *testing.T, r *rig) { // of two workers the other would go on
 		s := r.signer(t)
 		before := r.Calls("C_Login")
 		rv := []uint{p11.CKR_PIN_INCORRECT, p11.CKR_PIN_LOCKED}[r.seed%2]
@@ -149,9 +150,9 @@ func TestFault30_PIN(t *testing.T) {
 
 		// At start, with a PIN that is wrong for real.
 		before = r.Calls("C_Login")
-		c := r.st.HSM()
-		c.Module = softCopy(t, r)
-		c.PIN = func(context.Context) (secret.Bytes, error) { return secret.New([]byte("not-the-pin")), nil }
+		c := broker.Config{HSM: r.st.HSM()}
+		c.HSM.Module = softCopy(t, r)
+		c.HSM.PIN = func(context.Context) (secret.Bytes, error) { return secret.New([]byte("not-the-pin")), nil }
 		_, err := r.open(t.Context(), c)
 		require.ErrorIs(t, err, hsm.ErrPIN)
 		require.NotContains(t, err.Error(), "not-the-pin")
@@ -203,5 +204,22 @@ func TestFault35_NoRandom(t *testing.T) {
 		f.Stop()
 		require.Eventually(t, func() bool { return r.tok.Random(t.Context(), p) == nil }, 30*time.Second, 5*time.Millisecond)
 		require.NotEqual(t, make([]byte, 32), p)
+	})
+}
+
+// 33: the module leaks. Its worker is replaced when it has grown above its limit,
+// and no call is dropped.
+func TestFault33_Leak(t *testing.T) {
+	eachWith(t, isolated, func(c *broker.Config) { c.MemoryLimit, c.HSM.Hang = 300<<20, 2*time.Second }, func(t *testing.T, r *rig) {
+		s := r.signer(t)
+		l := r.load(t, s, 4, 30*time.Second)
+		f := r.Inject(faultmodule.Rule{On: "C_SignInit", Times: 1000, Do: faultmodule.Leak, Value: 1 << 20})
+		require.Eventually(t, func() bool { return f.Hits() == 1000 }, time.Minute, time.Millisecond)
+		require.Eventually(t, func() bool { return r.metric(t, "signet_hsm_worker_ends_total") >= 1 }, time.Minute, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return r.metric(t, "signet_hsm_worker_resident_bytes") < 2*300<<20 }, time.Minute, 5*time.Millisecond)
+		r.settle(t)
+		l.advance(t)
+		l.stop(t)
+		l.noFailures(t)
 	})
 }

@@ -14,20 +14,50 @@ import (
 
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/hsm/broker"
 	"github.com/signet-hsm/signet/hsm/hsmtest/faultmodule"
 )
 
-// 22: a call that never ends. Its caller leaves at its deadline, the others go on,
-// and another instance takes the place.
+// 21: the module crashes, in whatever way. Its worker dies and is replaced, calls
+// under way are made again, no caller notices, and the service is the same process.
+func TestFault21_Crash(t *testing.T) {
+	each(t, isolated, func(t *testing.T, r *rig) {
+		s := r.signer(t)
+		l := r.load(t, s, 8, 30*time.Second)
+		for i, do := range []faultmodule.Action{faultmodule.Segfault, faultmodule.Abort, faultmodule.Kill} {
+			f := r.Inject(faultmodule.Rule{On: "C_SignInit", After: r.rand.IntN(20), Times: 1, Late: r.rand.IntN(2) == 0, Do: do})
+			require.Eventually(t, func() bool { return f.Hits() == 1 }, time.Minute, time.Millisecond)
+			f.Stop()
+			require.Eventually(t, func() bool { return r.metric(t, "signet_hsm_worker_ends_total") == float64(i+1) }, time.Minute, time.Millisecond)
+			r.settle(t)
+			l.advance(t)
+		}
+		l.stop(t)
+		l.noFailures(t)
+		require.Positive(t, r.metric(t, "signet_hsm_worker_repeats_total"))
+	})
+}
+
+// 22: a call that never ends. In this process its caller leaves at its deadline,
+// the others go on, and another instance takes the place. A worker is killed, and
+// the call made again within the same deadline.
 func TestFault22_Hang(t *testing.T) {
-	const patience = time.Second
-	eachWith(t, modes, func(c *hsm.Config) { c.Hang = 500 * time.Millisecond }, func(t *testing.T, r *rig) {
+	eachWith(t, modes, func(c *broker.Config) { c.HSM.Hang = 500 * time.Millisecond }, func(t *testing.T, r *rig) {
+		patience, count := time.Second, "signet_hsm_instances_replaced_total"
+		if r.workers > 0 {
+			patience, count = 30*time.Second, "signet_hsm_worker_ends_total"
+		}
 		s := r.signer(t)
 		l := r.load(t, s, 6, patience)
 		f := r.Inject(faultmodule.Rule{On: "C_SignInit", After: r.rand.IntN(20), Times: 1, Do: faultmodule.Hang})
 		require.Eventually(t, func() bool { return f.Hits() == 1 }, time.Minute, time.Millisecond)
-		require.Eventually(t, func() bool { return gather(t, r.reg, "signet_hsm_instances_replaced_total") == 1 }, time.Minute, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return r.metric(t, count) == 1 }, time.Minute, 5*time.Millisecond)
 		l.advance(t) // all six, so nobody hangs
+		if r.workers > 0 {
+			l.stop(t)
+			l.noFailures(t)
+			return
+		}
 		l.stop(t)
 		if p := l.first.Load(); p != nil {
 			require.ErrorIs(t, *p, fault.ErrUnavailable)
@@ -50,11 +80,11 @@ func TestFault27_DeviceError(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			require.ErrorIs(t, sign(ctx, s, "x"), fault.ErrUnavailable)
-			return gather(t, r.reg, "signet_hsm_breaker_open") == 1
+			return r.metric(t, "signet_hsm_breaker_open") >= 1
 		}, time.Minute, time.Millisecond)
 		f.Stop()
 		t.Logf("good again after %v", recovers(t, s))
-		require.Zero(t, gather(t, r.reg, "signet_hsm_breaker_open"))
+		require.Eventually(t, func() bool { return r.metric(t, "signet_hsm_breaker_open") == 0 }, time.Minute, time.Millisecond)
 		require.Greater(t, r.Calls("C_Initialize"), before)
 	})
 }
@@ -70,13 +100,14 @@ func TestFault28_TokenGone(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			require.ErrorIs(t, sign(ctx, s, "x"), fault.ErrUnavailable)
-			return gather(t, r.reg, "signet_hsm_instances_down") == 1
+			return r.metric(t, "signet_hsm_instances_down") == float64(r.engines())
 		}, time.Minute, time.Millisecond)
 		require.Equal(t, logins, r.Calls("C_Login"), "no PIN for a token that is not there")
 		r.Restore()
 		t.Logf("good again after %v", recovers(t, s))
 		require.Greater(t, r.Calls("C_Initialize"), initialised)
-		require.Equal(t, logins+1, r.Calls("C_Login"))
+		require.Eventually(t, func() bool { return r.metric(t, "signet_hsm_instances_down") == 0 }, time.Minute, time.Millisecond)
+		require.Equal(t, logins+r.engines(), r.Calls("C_Login"))
 	})
 }
 
@@ -117,11 +148,12 @@ func TestFault29_AnotherToken(t *testing.T) {
 		}
 		require.NoError(t, os.Rename(away, old))
 		recovers(t, s)
+		require.Eventually(t, func() bool { return r.metric(t, "signet_hsm_instances_down") == 0 }, time.Minute, time.Millisecond)
 
 		// At start, with the serial that is expected.
 		logins = r.Calls("C_Login")
-		c := r.st.HSM()
-		c.TokenSerial = "0123456789abcdef"
+		c := broker.Config{HSM: r.st.HSM()}
+		c.HSM.TokenSerial = "0123456789abcdef"
 		_, err = r.open(t.Context(), c)
 		require.ErrorIs(t, err, hsm.ErrTokenNotFound)
 		require.ErrorContains(t, err, r.st.Label, "it says which token is there")
@@ -132,16 +164,15 @@ func TestFault29_AnotherToken(t *testing.T) {
 // 36: two HSMs that should have the same keys have not. The one that disagrees is
 // excluded: better no signature than one by another key.
 func TestFault36_MembersDisagree(t *testing.T) {
-	t.Parallel()
-	for seed := range seeds() {
-		first, second := newRig(t, none, seed, nil), newRig(t, none, seed, nil)
+	each(t, modes, func(t *testing.T, first *rig) {
+		second := newRig(t, first.mode, first.seed, nil)
 		first.signer(t)
 		second.signer(t) // the same name, another key
 		reg := prometheus.NewRegistry()
 		member := func(name string, r *rig) hsm.Member {
-			c := r.st.HSM()
-			c.Lanes = 2
-			return hsm.Member{Name: name, Open: func(ctx context.Context) (hsm.Engine, error) { return hsm.OpenEngine(ctx, c) }}
+			c := broker.Config{HSM: r.st.HSM()}
+			c.HSM.Lanes = 2
+			return hsm.Member{Name: name, Open: func(ctx context.Context) (hsm.Engine, error) { return r.engine(ctx, c) }}
 		}
 		group, err := hsm.NewGroup(t.Context(), []hsm.Member{member("first", first), member("second", second)}, hsm.GroupOptions{Metrics: reg})
 		require.NoError(t, err)
@@ -165,5 +196,5 @@ func TestFault36_MembersDisagree(t *testing.T) {
 		f.Stop()
 		recovers(t, s)
 		require.NoError(t, tok.Close())
-	}
+	})
 }

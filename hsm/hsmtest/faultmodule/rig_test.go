@@ -19,16 +19,11 @@ import (
 
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/hsm/broker"
 	"github.com/signet-hsm/signet/hsm/hsmtest/faultmodule"
 	"github.com/signet-hsm/signet/softhsm"
 	"github.com/signet-hsm/signet/softhsm/softhsmtest"
 )
-
-// A mode is a way to have the module: in this process or in another.
-type mode struct {
-	name string
-	open func(ctx context.Context, c hsm.Config) (*hsm.Token, error)
-}
 
 // rig is a token whose module can be harmed.
 type rig struct {
@@ -43,12 +38,13 @@ type rig struct {
 
 var ref = hsm.Ref{Tenant: "alpha", Role: hsm.RoleSigner, Name: "s"}
 
-// seeds is how often each fault is tried: 20 times in the long form.
+// seeds is how often each fault is tried: 20 times in the long form, else once in
+// each mode.
 func seeds() uint64 {
 	if os.Getenv("SIGNET_LONG") != "" {
 		return 20
 	}
-	return 2
+	return 1
 }
 
 // each runs a fault in every mode with every seed, each on a token of its own.
@@ -56,7 +52,7 @@ func each(t *testing.T, list []mode, run func(t *testing.T, r *rig)) {
 	eachWith(t, list, nil, run)
 }
 
-func eachWith(t *testing.T, list []mode, change func(*hsm.Config), run func(t *testing.T, r *rig)) {
+func eachWith(t *testing.T, list []mode, change func(*broker.Config), run func(t *testing.T, r *rig)) {
 	t.Parallel()
 	for _, m := range list {
 		for seed := range seeds() {
@@ -67,29 +63,38 @@ func eachWith(t *testing.T, list []mode, change func(*hsm.Config), run func(t *t
 	}
 }
 
-func newRig(t *testing.T, m mode, seed uint64, change func(*hsm.Config)) *rig {
+func newRig(t *testing.T, m mode, seed uint64, change func(*broker.Config)) *rig {
 	t.Helper()
 	r := &rig{mode: m, seed: seed, rand: rand.New(rand.NewPCG(seed, 0x51676e74))}
 	r.st, r.Module = softhsmtest.Faulty(t)
-	r.tok, r.reg = r.again(t, change)
-	return r
-}
-
-// again opens the same token once more, as another process would.
-func (r *rig) again(t *testing.T, change func(*hsm.Config)) (*hsm.Token, *prometheus.Registry) {
-	t.Helper()
-	c, reg := r.st.HSM(), prometheus.NewRegistry()
-	c.Lanes, c.Metrics = 4, reg
+	r.reg = prometheus.NewRegistry()
+	c := broker.Config{HSM: r.st.HSM()}
+	c.HSM.Lanes, c.HSM.Metrics = 4, r.reg
 	if change != nil {
 		change(&c)
 	}
-	tok, err := r.open(t.Context(), c)
+	var err error
+	r.tok, err = r.open(t.Context(), c)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		r.Clear() // first what hangs
-		_ = tok.Close()
+		_ = r.tok.Close()
 	})
-	return tok, reg
+	r.settle(t)
+	return r
+}
+
+// settle waits until all engines serve.
+func (r *rig) settle(t *testing.T) {
+	t.Helper()
+	if r.workers > 0 {
+		require.Eventually(t, func() bool { return r.metric(t, "signet_hsm_workers_ready") == float64(r.workers) }, time.Minute, time.Millisecond)
+	}
+}
+
+func (r *rig) metric(t *testing.T, name string) float64 {
+	t.Helper()
+	return gather(t, r.reg, name)
 }
 
 func (r *rig) signer(t *testing.T) *hsm.Signer {

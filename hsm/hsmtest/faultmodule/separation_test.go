@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/hsm/broker"
 	"github.com/signet-hsm/signet/hsm/hsmtest/faultmodule"
 	"github.com/signet-hsm/signet/softhsm/softhsmtest"
 )
@@ -36,7 +37,7 @@ func TestSeparationIsProvedAtStart(t *testing.T) {
 				for _, rule := range rules {
 					f.Inject(rule)
 				}
-				_, err := m.open(t.Context(), st.HSM())
+				_, err := m.open(t.Context(), broker.Config{HSM: st.HSM()})
 				require.ErrorIs(t, err, hsm.ErrSeparation)
 				require.ErrorContains(t, err, "can "+name)
 				require.LessOrEqual(t, f.Calls("C_Login"), 1)
