@@ -51,7 +51,10 @@ func (r *Registry) Create(ctx context.Context, t tenant.ID, p CreateParams) (App
 	}
 	keyCtx, cancel := context.WithTimeout(ctx, staleIntent/2)
 	defer cancel()
-	in, public, err := r.masterKey(keyCtx, t, p.ID, in)
+	in, public, err := r.masterKey(keyCtx, masterRef(t, p.ID), in, func(ctx context.Context, next intent) (bool, error) {
+		tag, err := r.db.Exec(ctx, sqlIntentFence, t.String(), p.ID, in.id, next.id, next.at)
+		return tag.RowsAffected() == 1, err
+	})
 	if err != nil {
 		return fail(err)
 	}
@@ -110,15 +113,15 @@ func (r *Registry) intend(ctx context.Context, t tenant.ID, p CreateParams) (int
 	return in, nil
 }
 
-// masterKey makes the key of the intent, or adopts the one that an earlier
-// Create made for the same intent.
-func (r *Registry) masterKey(ctx context.Context, t tenant.ID, id string, in intent) (intent, []byte, error) {
-	ref := masterRef(t, id)
+// masterKey makes the key of an intent, or adopts the one that an earlier call
+// made for the same intent. fence puts another intent in its place, and tells
+// whether it did.
+func (r *Registry) masterKey(ctx context.Context, ref hsm.Ref, in intent, fence func(context.Context, intent) (bool, error)) (intent, []byte, error) {
 	info, err := r.hsm.Generate(ctx, ref, hsm.P256, [16]byte(in.id))
 	if errors.Is(err, hsm.ErrExists) {
 		info, err = r.hsm.Lookup(ctx, ref)
 		if errors.Is(err, hsm.ErrKeyNotFound) {
-			in, info, err = r.replace(ctx, t, id, in)
+			in, info, err = r.replace(ctx, ref, in, fence)
 		}
 	}
 	if err != nil {
@@ -133,20 +136,19 @@ func (r *Registry) masterKey(ctx context.Context, t tenant.ID, id string, in int
 
 // replace clears the half of a key pair that a crash left behind. A new intent
 // comes first: whoever still works on the old one can not finish then.
-func (r *Registry) replace(ctx context.Context, t tenant.ID, id string, in intent) (intent, hsm.KeyInfo, error) {
+func (r *Registry) replace(ctx context.Context, ref hsm.Ref, in intent, fence func(context.Context, intent) (bool, error)) (intent, hsm.KeyInfo, error) {
 	now := r.now().UTC().Truncate(time.Microsecond)
+	busy := fmt.Errorf("%w: another call is making it", fault.ErrUnavailable)
 	if now.Sub(in.at) < staleIntent {
-		return in, hsm.KeyInfo{}, fmt.Errorf("%w: another call is making it", fault.ErrUnavailable)
+		return in, hsm.KeyInfo{}, busy
 	}
 	next := intent{uuid.New(), now}
-	tag, err := r.db.Exec(ctx, sqlIntentFence, t.String(), id, in.id, next.id, next.at)
-	switch {
+	switch won, err := fence(ctx, next); {
 	case err != nil:
 		return in, hsm.KeyInfo{}, fmt.Errorf("intent: %w: %w", fault.ErrUnavailable, err)
-	case tag.RowsAffected() == 0:
-		return in, hsm.KeyInfo{}, fmt.Errorf("%w: another call is making it", fault.ErrUnavailable)
+	case !won:
+		return in, hsm.KeyInfo{}, busy
 	}
-	ref := masterRef(t, id)
 	if err := r.hsm.Destroy(ctx, ref); err != nil && !errors.Is(err, hsm.ErrKeyNotFound) {
 		return next, hsm.KeyInfo{}, err
 	}

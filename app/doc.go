@@ -14,7 +14,8 @@
 // database and a swapped token are noticed before anything is signed.
 //
 // RotateMaster makes the next generation of the master key, by an intent of its
-// own (CREATING, READY, or FAILED when a crash left debris). The newest READY one
+// own (CREATING, then READY; what a crash left of it is destroyed, under a new id,
+// by the next call; rows of older versions may be FAILED). The newest READY one
 // signs; a version carries the generation that was newest when it was made, and
 // MasterOf finds it, so that installed phones keep working until their version is
 // called back. Every change is one statement with its audit event.

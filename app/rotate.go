@@ -10,8 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signet-hsm/signet/audit"
-	"github.com/signet-hsm/signet/fault"
-	"github.com/signet-hsm/signet/hsm"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -44,21 +42,17 @@ func (r *Registry) rotate(ctx context.Context, t tenant.ID, p RotateParams) (App
 	}
 	keyCtx, cancel := context.WithTimeout(ctx, staleIntent/2)
 	defer cancel()
-	public, err := r.generationKey(keyCtx, t, p.App, g)
-	if errors.Is(err, errDebris) { // of a crash: leave it and take the next number
-		if _, err := r.db.Exec(ctx, sqlMasterFailed, t.String(), p.App, g.number, g.id); err != nil {
-			return Application{}, pg.Unavailable(err)
-		}
-		if g, err = r.beginGeneration(ctx, t, p.App); err != nil {
-			return Application{}, err
-		}
-		public, err = r.generationKey(keyCtx, t, p.App, g)
-	}
+	ref := masterRef(t, p.App)
+	ref.Generation = g.number
+	in, public, err := r.masterKey(keyCtx, ref, g.intent, func(ctx context.Context, next intent) (bool, error) {
+		tag, err := r.db.Exec(ctx, sqlMasterFence, t.String(), p.App, g.number, g.id, next.id, next.at)
+		return tag.RowsAffected() == 1, err
+	})
 	if err != nil {
 		return Application{}, err
 	}
 	won, err := r.apply(ctx, sqlMasterReady,
-		[]any{t.String(), p.App, g.number, g.id, public, r.now().UTC().Truncate(time.Microsecond)}, audit.Event{
+		[]any{t.String(), p.App, g.number, in.id, public, r.now().UTC().Truncate(time.Microsecond)}, audit.Event{
 			Tenant: t, Action: "app.master.rotate", Actor: p.Actor, Subject: p.App, AppID: p.App, Outcome: "ok",
 			Detail: map[string]any{"generation": g.number},
 		})
@@ -79,9 +73,6 @@ type generation struct {
 	intent
 }
 
-// errDebris is half a key pair, which a crash left behind.
-var errDebris = fmt.Errorf("%w: a key of a rotation that was not finished", fault.ErrUnavailable)
-
 // beginGeneration writes the intent of the next generation, or finds the one of
 // an earlier call.
 func (r *Registry) beginGeneration(ctx context.Context, t tenant.ID, id string) (generation, error) {
@@ -98,27 +89,4 @@ func (r *Registry) beginGeneration(ctx context.Context, t tenant.ID, id string) 
 		return generation{}, ErrRotated
 	}
 	return g, pg.Unavailable(err)
-}
-
-// generationKey makes the key of an intent, or adopts the one made for it.
-func (r *Registry) generationKey(ctx context.Context, t tenant.ID, id string, g generation) ([]byte, error) {
-	ref := masterRef(t, id)
-	ref.Generation = g.number
-	info, err := r.hsm.Generate(ctx, ref, hsm.P256, [16]byte(g.id))
-	if errors.Is(err, hsm.ErrExists) {
-		info, err = r.hsm.Lookup(ctx, ref)
-		if errors.Is(err, hsm.ErrKeyNotFound) {
-			if r.now().Sub(g.at) < staleIntent {
-				return nil, fmt.Errorf("%w: another call is making the key", fault.ErrUnavailable)
-			}
-			return nil, errDebris
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("master key: %w", err)
-	}
-	if info.ID != [16]byte(g.id) {
-		return nil, fmt.Errorf("%w: %s is another intent's", ErrMaster, ref)
-	}
-	return point(info.Public)
 }

@@ -93,6 +93,7 @@ on conflict do nothing`
 	sqlMasterIntentRead = `select generation, key_id, created_at from app_master
 where tenant_id = $1 and app_id = $2 and state = 'CREATING'`
 
-	sqlMasterFailed = `update app_master set state = 'FAILED'
+	// As sqlIntentFence.
+	sqlMasterFence = `update app_master set key_id = $5, created_at = $6
 where tenant_id = $1 and app_id = $2 and generation = $3 and key_id = $4 and state = 'CREATING'`
 )

@@ -12,6 +12,7 @@ import (
 	"github.com/signet-hsm/signet/app"
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/internal/ownkey"
 	"github.com/signet-hsm/signet/internal/secret"
 	"github.com/signet-hsm/signet/tenant"
 )
@@ -33,30 +34,15 @@ type credential struct {
 // bootstrapped is what bootstrap found or made.
 type bootstrapped struct{ Admin, Integ credential }
 
-// ensureKeys makes the installation's own keys unless they are there: the
+// ensureKeys makes the installation's own keys unless they were made: the
 // key-encryption key and the one that signs the audit log.
 func (p *process) ensureKeys(ctx context.Context, s *stores) error {
 	kek, err := p.primaryKEK(ctx, s)
 	if err != nil {
 		return err
 	}
-	for _, k := range []struct {
-		ref hsm.Ref
-		alg hsm.Algorithm
-	}{{kek, hsm.AES256}, {audit.KeyRef(), hsm.P256}} {
-		_, err := s.token.Lookup(ctx, k.ref)
-		if errors.Is(err, hsm.ErrKeyNotFound) {
-			var id [16]byte
-			if err := s.token.Random(ctx, id[:]); err != nil {
-				return err
-			}
-			_, err = s.token.Generate(ctx, k.ref, k.alg, id)
-		}
-		if err != nil {
-			return fmt.Errorf("key %s: %w", k.ref, err)
-		}
-	}
-	return nil
+	m := ownkey.Maker{DB: s.pool, HSM: s.token, Logger: p.log}
+	return errors.Join(m.Ensure(ctx, kek, hsm.AES256), m.Ensure(ctx, audit.KeyRef(), hsm.P256))
 }
 
 // bootstrap makes what no API can make because it is needed to call one: the

@@ -36,7 +36,7 @@ revoke update, delete on audit_event, audit_pack, audit_chain, audit_checkpoint 
 -- The end of the chain moves and is never removed.
 revoke delete on audit_head from signet_app;
 -- Certificates and sealed data keys are not forgotten by the service either.
-revoke delete on ca_signer, ca_certificate, app, app_master, app_version from signet_app;
+revoke delete on ca_signer, ca_certificate, app, app_master, app_version, own_key from signet_app;
 revoke update, delete on dek, kek, tenant from signet_app;
 -- ... but a data key moves on to RETIRED when nothing is sealed with it any more.
 grant update (state, state_at, held_until) on dek to signet_app;

@@ -37,6 +37,7 @@ var layers = map[string]int{
 	"internal/envelope":  23,
 	"internal/outbox":    23,
 	"internal/arch":      20,
+	"internal/ownkey":    40,
 	"internal/qr":        20,
 	"internal/group":     20,
 	"internal/filter":    20,

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	p11 "github.com/miekg/pkcs11"
 	"github.com/stretchr/testify/require"
 
 	"github.com/signet-hsm/signet/hsm"
@@ -106,36 +105,17 @@ func lines(t *testing.T, path string) (list []string) {
 	return list
 }
 
-// objectsOf counts what is on the token with the eyes of another program: objects
-// with a label of the test, with another, and without a class, which is what
-// SoftHSM leaves of a file that it was writing.
+// objectsOf counts what is on the token: objects with a label of the test, with
+// another, and without a class.
 func objectsOf(t *testing.T, st *softhsm.Token) (known, unknown, stubs int) {
 	t.Helper()
-	c := p11.New(st.Module) // the same library: logged in by the token that is open
-	slots, err := c.GetSlotList(true)
-	require.NoError(t, err)
-	for _, slot := range slots {
-		if info, err := c.GetTokenInfo(slot); err != nil || info.Label != st.Label {
-			continue
+	list, stubs := softhsmtest.Objects(t, st)
+	for _, o := range list {
+		if strings.HasPrefix(o.Label, "signet/1/alpha/signer/k") {
+			known++
+		} else {
+			unknown++
 		}
-		s, err := c.OpenSession(slot, p11.CKF_SERIAL_SESSION)
-		require.NoError(t, err)
-		require.NoError(t, c.FindObjectsInit(s, nil))
-		list, _, err := c.FindObjects(s, 10_000)
-		require.NoError(t, err)
-		require.NoError(t, c.FindObjectsFinal(s))
-		for _, o := range list {
-			v, err := c.GetAttributeValue(s, o, []*p11.Attribute{p11.NewAttribute(p11.CKA_CLASS, nil), p11.NewAttribute(p11.CKA_LABEL, nil)})
-			switch {
-			case err != nil:
-				stubs++
-			case strings.HasPrefix(string(v[1].Value), "signet/1/alpha/signer/k"):
-				known++
-			default:
-				unknown++
-			}
-		}
-		require.NoError(t, c.CloseSession(s))
 	}
 	return known, unknown, stubs
 }
