@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/google/uuid"
@@ -26,7 +27,8 @@ import (
 // its shard, so nobody can hold on to it.
 type cache struct {
 	shards  [cacheShards]cacheShard
-	limit   int // bytes of a shard
+	limit   int           // bytes of a shard
+	erased  atomic.Uint64 // how often all, or all of a tenant, was forgotten
 	metrics *metrics
 }
 
@@ -151,11 +153,15 @@ func (p *place) move(h *hot) {
 	p.failed, p.failedPos, p.max = int32(h.failed), int32(h.failedPossession), int32(h.max)
 }
 
-// put holds an ACTIVE registration with its keys, unless something newer is there.
-func (c *cache) put(h *hot, keys *signature.Keys) {
+// put holds an ACTIVE registration with its keys, unless something newer is there,
+// or forgetAll ran since erased was read: this may be what it was about.
+func (c *cache) put(h *hot, keys *signature.Keys, erased uint64) {
 	s := c.shard(h.id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c.erased.Load() != erased {
+		return
+	}
 	p, i := s.find(h.id)
 	if p != nil {
 		if p.revision >= h.revision {
@@ -237,16 +243,30 @@ func (c *cache) drop(id uuid.UUID, revision int64) {
 }
 
 // clear forgets everything: what it says is of a time that did not happen.
-func (c *cache) clear() {
-	for i := range c.shards {
-		s := &c.shards[i]
+func (c *cache) clear() { c.forgetAll(func(*place) bool { return true }) }
+
+// forgetTenant forgets all of a tenant.
+func (c *cache) forgetTenant(t tenant.ID) { c.forgetAll(func(p *place) bool { return p.tenant == t }) }
+
+// forgetAll forgets whom of says. What was read before and is not put yet is not
+// held either.
+func (c *cache) forgetAll(of func(*place) bool) {
+	c.erased.Add(1)
+	for k := range c.shards {
+		s := &c.shards[k]
 		s.mu.Lock()
-		for _, n := range s.byID {
-			c.forget(s, s.at(n), n)
+		for i := range s.n {
+			if p := s.at(i); p.revision != 0 && of(p) {
+				c.forget(s, p, i)
+			}
 		}
 		s.mu.Unlock()
 	}
 }
+
+// Forget drops what is held of a tenant's registrations, whose secrets can not be
+// opened any more. A verification that has begun ends as it would have.
+func (r *Registrar) Forget(t tenant.ID) { r.cache.forgetTenant(t) }
 
 // sealOf tells one sealed blob from another: the end of its authentication tag.
 func sealOf(blob []byte) uint64 {

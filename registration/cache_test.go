@@ -34,6 +34,12 @@ func testCache(tb testing.TB, bytes int64) *cache {
 	return newCache(bytes, m)
 }
 
+// hold puts registration i at a revision.
+func hold(c *cache, i uint32, revision int64) {
+	h, keys := cached(i, revision)
+	c.put(h, keys, c.erased.Load())
+}
+
 func (c *cache) total() (bytes, entries int) {
 	for i := range c.shards {
 		s := &c.shards[i]
@@ -59,7 +65,7 @@ func fill(tb testing.TB, n int) (c *cache, perEntry, counted float64) {
 	before := heap()
 	c = testCache(tb, 1<<40)
 	for i := range n {
-		c.put(cached(uint32(i), 1))
+		hold(c, uint32(i), 1)
 	}
 	after := heap()
 	bytes, entries := c.total()
@@ -107,9 +113,9 @@ func TestCacheKeepsItsBoundAndWhatIsAskedFor(t *testing.T) {
 	var h hot
 	var keys signature.Keys
 	loved, _ := cached(7, 1)
-	c.put(cached(7, 1))
+	hold(c, 7, 1)
 	for i := range uint32(20_000) {
-		c.put(cached(1000+i, 1))
+		hold(c, 1000+i, 1)
 		if i%8 == 0 {
 			require.True(t, c.get(cacheTenant, loved.id, &h, &keys), "after %d others", i)
 		}
@@ -139,7 +145,7 @@ func TestCacheKeepsItsBoundAndWhatIsAskedFor(t *testing.T) {
 	require.False(t, c.get(cacheTenant, loved.id, &h, &keys))
 
 	none := testCache(t, 1) // smaller than any
-	none.put(cached(1, 1))
+	hold(none, 1, 1)
 	_, entries = none.total()
 	require.Zero(t, entries)
 }
@@ -162,13 +168,13 @@ func TestCacheNeverGoesBack(t *testing.T) {
 	moved := func(i uint32, revision int64) { h, _ := cached(i, revision); c.moved(h) }
 	moved(1, 5)
 	require.Zero(t, at(1), "what is not held is not made by a verdict")
-	c.put(cached(1, 5))
-	c.put(cached(1, 4))
+	hold(c, 1, 5)
+	hold(c, 1, 4)
 	moved(1, 3)
 	require.EqualValues(t, 5, at(1))
 	moved(1, 6)
 	require.EqualValues(t, 6, at(1))
-	c.put(cached(1, 9))
+	hold(c, 1, 9)
 	require.EqualValues(t, 9, at(1))
 	h, _ := cached(1, 0)
 	c.drop(h.id, 8)
@@ -179,6 +185,39 @@ func TestCacheNeverGoesBack(t *testing.T) {
 	require.False(t, c.keysOf(cacheTenant, h.id, 2, &keys), "opened from another blob")
 	c.drop(h.id, 9)
 	require.Zero(t, at(1))
+}
+
+// What is forgotten is overwritten, is not held again by who had opened it before,
+// and only that tenant's.
+func TestCacheForgetsATenant(t *testing.T) {
+	t.Parallel()
+	c := testCache(t, 1<<20)
+	beta := tenant.MustParse("beta")
+	for i := range uint32(400) {
+		h, keys := cached(i, 1)
+		if i%4 == 0 {
+			h.tenant = beta
+		}
+		c.put(h, keys, 0)
+	}
+	before := c.erased.Load()
+	c.forgetTenant(cacheTenant)
+	_, entries := c.total()
+	require.Equal(t, 100, entries)
+	h, keys := cached(1, 2)
+	require.False(t, c.get(cacheTenant, h.id, new(hot), new(signature.Keys)))
+	c.put(h, keys, before)
+	require.False(t, c.get(cacheTenant, h.id, new(hot), new(signature.Keys)), "opened before")
+	hold(c, 1, 2)
+	require.True(t, c.get(cacheTenant, h.id, new(hot), new(signature.Keys)))
+	for i := range c.shards {
+		s := &c.shards[i]
+		for k := range s.n {
+			if p := s.at(k); p.revision == 0 {
+				require.Equal(t, place{}, *p)
+			}
+		}
+	}
 }
 
 // Readers never see half of an entry, whatever is evicted and changed meanwhile.
@@ -195,7 +234,7 @@ func TestCacheUnderContention(t *testing.T) {
 				r, want := cached(i, int64(n)+1)
 				switch n % 4 {
 				case 0:
-					c.put(r, want)
+					c.put(r, want, 0)
 				case 1:
 					c.moved(r)
 				case 2:

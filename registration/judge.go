@@ -26,6 +26,7 @@ type judgement struct {
 	cached  bool           // hot and keys are from the cache
 	keys    signature.Keys // of hot, when ready
 	ready   bool
+	erased  uint64 // of the cache, before keys were opened
 	verdict Verdict
 	outcome string
 	next    *standing // what to store; nil: only the event
@@ -199,8 +200,12 @@ func (r *Registrar) storeVerdict(ctx context.Context, j *judgement, e audit.Even
 	} else if err = audit.Check(&e); err == nil {
 		won, err = r.verdicts.Do(ctx, binary.BigEndian.Uint64(c.next.id[8:]), c)
 	}
-	if won && err == nil && !j.cached && j.ready {
-		r.cache.put(&c.next, &j.keys)
+	switch {
+	case !won || err != nil:
+	case j.cached:
+		r.cache.moved(&c.next)
+	case j.ready:
+		r.cache.put(&c.next, &j.keys, j.erased)
 	}
 	return won, err
 }

@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+
+	"github.com/signet-hsm/signet/registration"
 )
 
 // BenchmarkRounds is what `make bench` reads: the ways of BenchmarkVerifyAgainstNaive
@@ -54,6 +57,9 @@ func rows(b *testing.B, n int, callers []int, rounds int, slice time.Duration) {
 		}
 		return &others
 	}
+	// Room for all of them: what is measured is the table, not what did not fit.
+	w.metrics, w.cache = prometheus.NewRegistry(), max(registration.DefaultCache, 768*int64(n))
+	w.node = w.newNode(w.db, w.metrics)
 	ways := w.ways(all)
 	ours.cached(b, ways[0], n)
 	others.touch()

@@ -58,7 +58,8 @@ type world struct {
 
 	vaultBiometry bool
 	skew          atomic.Int64
-	postmaster    int // of a benchmark
+	postmaster    int   // of a benchmark
+	cache         int64 // bytes; 0: the default
 }
 
 func newWorld(tb testing.TB) *world {
@@ -119,7 +120,7 @@ func (w *world) apps(db *pgxpool.Pool) *app.Registry {
 func (w *world) newNode(db *pgxpool.Pool, m prometheus.Registerer) *registration.Registrar {
 	r, err := registration.New(registration.Config{
 		DB: db, Apps: w.apps(db), Envelope: w.keyring(db), Audit: w.audit, Outbox: w.outbox, Now: w.now, Metrics: m,
-		Guard: w.guard, Custom: w.custom, VaultBiometry: w.vaultBiometry,
+		Guard: w.guard, Custom: w.custom, VaultBiometry: w.vaultBiometry, Cache: w.cache,
 	})
 	require.NoError(w.tb, err)
 	return r

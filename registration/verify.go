@@ -116,7 +116,7 @@ func (r *Registrar) decide(ctx context.Context, t tenant.ID, id uuid.UUID, a *at
 	var j judgement
 	defer j.keys.Wipe()
 	for lost := int64(0); ; r.metrics.retries.Inc() {
-		j = judgement{attempt: a, verdict: Verdict{ID: id.String(), Factors: a.factors}}
+		j = judgement{attempt: a, verdict: Verdict{ID: id.String(), Factors: a.factors}, erased: r.cache.erased.Load()}
 		j.cached = r.cache.get(t, id, &j.hot, &j.keys)
 		if !j.cached || !slices.Contains(a.apps, j.hot.app) { // who may not see it is not to learn by the time that it is here
 			h, err := r.readHot(ctx, t, id)

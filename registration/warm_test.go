@@ -226,3 +226,33 @@ func (m *measured) verdict(t tenant.ID, req registration.VerifyRequest) registra
 	require.NoError(m.tb, err)
 	return v
 }
+
+// After a tenant's data keys are gone its devices are refused, though their keys
+// were in memory; another tenant's are not.
+func TestAnErasedTenantsKeysAreForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ring := w.keyring(w.db)
+	r, err := registration.New(registration.Config{DB: w.db, Apps: w.apps(w.db), Envelope: ring, Audit: w.audit})
+	require.NoError(t, err)
+	w.node = r
+	gone, other := w.active(alpha, "user"), w.active(beta, "user")
+	for _, d := range []*device{gone, other} {
+		v, err := r.Verify(t.Context(), d.tenant, d.sign(pk))
+		require.NoError(t, err)
+		require.True(t, v.Valid)
+	}
+	rotation, err := envelope.NewRotation(envelope.RotationConfig{
+		DB: w.db, Keyring: ring, Columns: registration.SealedColumns(), Forgotten: r.Forget,
+	})
+	require.NoError(t, err)
+	n, err := rotation.Erase(t.Context(), alpha)
+	require.NoError(t, err)
+	require.Positive(t, n)
+	v, err := r.Verify(t.Context(), alpha, gone.sign(pk))
+	require.Error(t, err)
+	require.False(t, v.Valid)
+	v, err = r.Verify(t.Context(), beta, other.sign(pk))
+	require.NoError(t, err)
+	require.True(t, v.Valid)
+}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -62,19 +64,22 @@ type Config struct {
 	// few, one for each name it gave. No token gives way to a newer one: the phone
 	// that holds it would only find out by being refused.
 	MaxTokens int
-	CacheSize int // tokens whose secrets are held ready; 0: 100,000 (about 40 MB)
+	Cache     int64 // bytes of tokens held ready, with their secrets; 0: DefaultCache
 	Now       func() time.Time
 	Logger    *slog.Logger
 	Metrics   prometheus.Registerer
 }
+
+// DefaultCache is room for 80,000 tokens, at about 400 bytes each.
+const DefaultCache = 32 << 20
 
 // Validate names the first thing that is wrong.
 func (c Config) Validate() error {
 	switch {
 	case c.DB == nil, c.Registrations == nil, c.Roles == nil, c.Envelope == nil, c.Audit == nil:
 		return errors.New("token: DB, Registrations, Roles, Envelope and Audit are required")
-	case c.CacheSize < 0, c.MaxTokens < 0:
-		return errors.New("token: CacheSize and MaxTokens must not be negative")
+	case c.Cache < 0, c.MaxTokens < 0:
+		return errors.New("token: Cache and MaxTokens must not be negative")
 	}
 	return nil
 }
@@ -92,6 +97,7 @@ type Keeper struct {
 	metrics       *metrics
 	most          int
 	cache         *otter.Cache[key, *held]
+	erased        atomic.Uint64 // how often a tenant was forgotten
 }
 
 type key struct {
@@ -107,6 +113,33 @@ type held struct {
 	secret       secret.Bytes // 16 bytes
 }
 
+// weigh is the bytes of an entry: the cache's own node and index, the secret with
+// the function that keeps it from being printed, and the rest.
+func weigh(_ key, h *held) uint32 {
+	const own, sealed = 200, 64
+	return uint32(own + sealed + int(unsafe.Sizeof(*h)) + len(h.app) + len(h.user))
+}
+
+// Forget drops what is held of a tenant's tokens, whose secrets can not be opened
+// any more. A verification that has begun ends as it would have. Evicted secrets
+// are left to the garbage collector, since one may still be in use.
+func (k *Keeper) Forget(t tenant.ID) {
+	k.erased.Add(1)
+	for id := range k.cache.Keys() {
+		if id.tenant == t {
+			k.cache.Invalidate(id)
+		}
+	}
+}
+
+// hold keeps a token ready, unless a tenant was forgotten since erased was read.
+func (k *Keeper) hold(id key, h *held, erased uint64) {
+	k.cache.Set(id, h)
+	if k.erased.Load() != erased {
+		k.cache.Invalidate(id)
+	}
+}
+
 // New makes a Keeper; it does not touch the database.
 func New(c Config) (*Keeper, error) {
 	if err := c.Validate(); err != nil {
@@ -115,8 +148,8 @@ func New(c Config) (*Keeper, error) {
 	if c.MaxTokens == 0 {
 		c.MaxTokens = DefaultMaxTokens
 	}
-	if c.CacheSize == 0 {
-		c.CacheSize = 100_000
+	if c.Cache == 0 {
+		c.Cache = DefaultCache
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -131,7 +164,7 @@ func New(c Config) (*Keeper, error) {
 	return &Keeper{
 		db: c.DB, registrations: c.Registrations, roles: c.Roles, envelope: c.Envelope, audit: c.Audit, guard: c.Guard,
 		now: c.Now, log: c.Logger, metrics: m, most: c.MaxTokens,
-		cache: otter.Must(&otter.Options[key, *held]{MaximumSize: c.CacheSize}),
+		cache: otter.Must(&otter.Options[key, *held]{MaximumWeight: uint64(c.Cache), Weigher: weigh}),
 	}, nil
 }
 
@@ -158,6 +191,7 @@ func (k *Keeper) load(ctx context.Context, id key) (*held, error) {
 		h       held
 		factors string
 		sealed  []byte
+		erased  = k.erased.Load()
 	)
 	err := k.db.QueryRow(ctx, sqlToken, id.tenant.String(), id.id).Scan(&h.registration, &h.app, &h.user, &factors, &sealed)
 	switch {
@@ -177,7 +211,7 @@ func (k *Keeper) load(ctx context.Context, id key) (*held, error) {
 	if h.secret.Len() != secretSize {
 		return nil, fmt.Errorf("%w: secret", errStored)
 	}
-	k.cache.Set(id, &h)
+	k.hold(id, &h, erased)
 	return &h, nil
 }
 

@@ -308,3 +308,15 @@ func TestConfigAndRun(t *testing.T) {
 	}
 	require.ErrorContains(t, c.Validate(), "required")
 }
+
+func TestAnErasedTenantsTokensAreForgotten(t *testing.T) {
+	t.Parallel()
+	in := tokentest.New(t)
+	gone, other := activate(t, in, alpha, "user", signature.V33), activate(t, in, beta, "user", signature.V33)
+	require.True(t, gone.verify(gone.header()).Valid)
+	require.True(t, other.verify(other.header()).Valid)
+	require.Equal(t, []int{1, 1}, []int{token.Held(in.Tokens, alpha), token.Held(in.Tokens, beta)})
+	in.Tokens.Forget(alpha)
+	require.Equal(t, []int{0, 1}, []int{token.Held(in.Tokens, alpha), token.Held(in.Tokens, beta)})
+	require.True(t, gone.verify(gone.header()).Valid, "its secret is opened anew, while it can be")
+}

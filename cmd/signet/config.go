@@ -162,6 +162,8 @@ type CallbackConfig struct {
 // PowerAuthConfig is what only PowerAuth phones need.
 type PowerAuthConfig struct {
 	MaxTokens          int           `yaml:"max_tokens"`          // of one registration; 0 = 100
+	RegistrationCache  int64         `yaml:"registration_cache"`  // bytes of registrations held ready; 0 = 64 MiB
+	TokenCache         int64         `yaml:"token_cache"`         // bytes of tokens held ready; 0 = 32 MiB
 	OperationRetention conf.Duration `yaml:"operation_retention"` // how long finished operations are kept, 24h or more; 0 = for ever
 
 	CustomActivation CustomActivationConfig `yaml:"custom_activation"`
@@ -289,6 +291,9 @@ func (c *Config) Validate() error {
 	}
 	if c.PowerAuth.MaxTokens < 0 {
 		bad("powerauth.max_tokens: must not be negative")
+	}
+	if c.PowerAuth.RegistrationCache < 0 || c.PowerAuth.TokenCache < 0 {
+		bad("powerauth.registration_cache, token_cache: must not be negative")
 	}
 	if d := c.PowerAuth.OperationRetention.Std(); d != 0 && d < operation.MinRetention {
 		bad("powerauth.operation_retention: must be 0 or at least %s", operation.MinRetention)

@@ -181,6 +181,7 @@ func (p *process) openDomains(ctx context.Context, s *stores) (_ *domains, err e
 	d.keyring = envelope.New(s.pool, kek, envelope.Options{KEKName: kekRef.String(), KEKs: s.kek, Logger: p.log, Metrics: p.registry})
 	if d.rotation, err = envelope.NewRotation(envelope.RotationConfig{
 		DB: s.pool, Keyring: d.keyring, Columns: sealedColumns(), Logger: p.log,
+		Forgotten: func(t tenant.ID) { d.registrar.Forget(t); d.tokens.Forget(t) },
 	}); err != nil {
 		return nil, err
 	}
@@ -197,12 +198,13 @@ func (p *process) openDomains(ctx context.Context, s *stores) (_ *domains, err e
 	}
 	if d.registrar, err = registration.New(registration.Config{
 		Guard: s.guard, Custom: d.activationProvider(), DB: s.pool, Apps: d.apps, Envelope: d.keyring, Audit: d.audit, Outbox: d.outbox, Logger: p.log, Metrics: p.registry,
+		Cache: p.cfg.PowerAuth.RegistrationCache,
 	}); err != nil {
 		return nil, err
 	}
 	if d.tokens, err = token.New(token.Config{
 		Guard: s.guard, DB: s.pool, Registrations: d.registrar, Roles: d.apps, Envelope: d.keyring, Audit: d.audit,
-		MaxTokens: p.cfg.PowerAuth.MaxTokens, Logger: p.log, Metrics: p.registry,
+		MaxTokens: p.cfg.PowerAuth.MaxTokens, Cache: p.cfg.PowerAuth.TokenCache, Logger: p.log, Metrics: p.registry,
 	}); err != nil {
 		return nil, err
 	}
