@@ -51,7 +51,7 @@ bench-go: deps ## Go's own benchmarks of the hot packages
 .PHONY: soak
 soak: deps-test ## The long forms of tests: 100,000 raced verdicts, SIGKILLs, 10,000 certificates (an hour)
 	SIGNET_SOAK=1 SIGNET_LONG=1 $(GO) test -count=1 -timeout=90m -v \
-	  -run='TestVerdictsAreLinearizable|TestPAAUTH01_SigkillLosesNoVerdict' ./cmd/signet
+	  -run='TestVerdictsAreLinearizable|TestPAAUTH01_SigkillLosesNoVerdict|TestPAAUTH01_TwoNodesAcceptASignatureOnce' ./cmd/signet
 	SIGNET_LONG=1 $(GO) test -count=1 -timeout=90m -v -run='CrashAtRandom|RandomCertificates' ./ca ./ca/lint
 	SIGNET_LONG=1 $(GO) test -count=1 -timeout=10m -v -run='KilledUnderLoad' ./hsm/broker
 

@@ -36,12 +36,12 @@ func (c *caller) call(index int) linear.Call {
 // third time PostgreSQL with it. What was acknowledged stays: the signature is
 // refused when it comes again, its event is in the audit log, the counter stands
 // behind it. What was cut off happened once or not at all. SIGNET_SOAK makes it
-// 50 times.
+// 100 times.
 func TestPAAUTH01_SigkillLosesNoVerdict(t *testing.T) {
 	t.Parallel()
 	kills, callers := 3, make([]*caller, 8)
 	if soak {
-		kills = 50
+		kills = 100
 	}
 	f := newFleet(t)
 	for i := range callers {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -243,12 +244,87 @@ func TestPAAUTH01_TwoNodesAcceptASignatureOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, verifyResult{false, "BLOCKED", 0}, res)
 
+	s.requireHotRegistrationsCountExactly(t, nodes)
 	for _, n := range nodes {
 		require.NoError(t, n.proc.cmd.Process.Signal(os.Interrupt))
 		require.Zero(t, n.proc.wait(t), n.proc.out)
 		require.NotContains(t, n.proc.out.String(), s.env["SIGNET_PA_APP_SECRET"])
 		require.NotContains(t, n.proc.out.String(), strings.SplitN(s.env["SIGNET_PA_APP"], ":", 2)[1])
 	}
+}
+
+// Hot registrations, each signature given to both nodes at the same time: what was
+// acknowledged is what the counters moved by, and nobody waits for somebody who waits
+// for him.
+func (s *site) requireHotRegistrationsCountExactly(t *testing.T, nodes []*siteNode) {
+	t.Helper()
+	phones, each := 12, 10
+	if soak {
+		phones, each = 50, 400
+	}
+	devices := make([]*powerauth.Device, phones)
+	var making errgroup.Group
+	for i := range devices {
+		making.Go(func() error {
+			devices[i] = s.activeDevice(t, fmt.Sprintf("hot-%d", i), nodes[0], nodes[1])
+			return nil
+		})
+	}
+	require.NoError(t, making.Wait())
+	acknowledged := make([]int64, phones)
+	began := time.Now()
+	var wg sync.WaitGroup
+	failures := make(chan error, phones)
+	for i, d := range devices {
+		wg.Go(func() {
+			for range each {
+				header, err := d.Sign("POST", "/payment", []byte("{}"), signature.PossessionKnowledge)
+				if err != nil {
+					failures <- err
+					return
+				}
+				b := verifyBody{"POST", "/payment", header, base64Text([]byte("{}"))}
+				var valid [2]verifyResult
+				var both errgroup.Group
+				for k, n := range nodes {
+					both.Go(func() error {
+						status, err := n.call(t.Context(), "POST", "/v2/signature/verify", b, &valid[k])
+						if err == nil && status != 200 {
+							err = fmt.Errorf("status %d", status)
+						}
+						return err
+					})
+				}
+				if err := both.Wait(); err != nil {
+					failures <- err
+					return
+				}
+				for _, v := range valid {
+					if v.SignatureValid {
+						acknowledged[i]++
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(failures)
+	for err := range failures {
+		require.NoError(t, err)
+	}
+	conn, err := pgx.Connect(t.Context(), s.cluster.URL())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(t.Context()) }()
+	for i, d := range devices {
+		var counter int64
+		require.NoError(t, conn.QueryRow(t.Context(), `select counter from registration where id = $1`, d.ActivationID()).Scan(&counter))
+		require.EqualValues(t, each, acknowledged[i])
+		require.Equal(t, acknowledged[i], counter)
+	}
+	var deadlocks int64
+	require.NoError(t, conn.QueryRow(t.Context(), `select sum(deadlocks) from pg_stat_database`).Scan(&deadlocks))
+	require.Zero(t, deadlocks)
+	t.Logf("%d signatures of %d registrations, each at two nodes at once, in %s: every one accepted once", phones*each, phones, time.Since(began).Round(time.Millisecond))
 }
 
 // What a database administrator changes in the audit log is found.
