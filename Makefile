@@ -35,6 +35,7 @@ lint: ## gofumpt and staticcheck, pinned in tools/go.mod
 	@out=$$($(TOOL) gofumpt -l $$(git ls-files '*.go' | grep -v -e '\.pb\.go$$' -e '\.gen\.go$$')); \
 	  if [ -n "$$out" ]; then echo "not gofumpt-formatted:"; echo "$$out"; exit 1; fi
 	$(TOOL) staticcheck ./...
+	$(GO) vet -tags=signet_journal ./registration
 
 .PHONY: bench
 bench: deps ## Measure against peers and limits; writes benchmarks/RESULTS.md and charts (15 minutes; ARGS=-only=hsm)
