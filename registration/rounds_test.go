@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -116,7 +117,7 @@ func (w *world) size(n int) map[string]float64 {
 func (c *crowd) cached(b *testing.B, by way, n int) {
 	callers := min(256, len(c.phones))
 	share := len(c.phones) / callers
-	empty := heap()
+	empty, before := heap(), resident(b)
 	done := make(chan error, callers)
 	for g := range callers {
 		go func() {
@@ -132,8 +133,10 @@ func (c *crowd) cached(b *testing.B, by way, n int) {
 	for range callers {
 		require.NoError(b, <-done)
 	}
-	used := float64(heap()) - float64(empty)
-	line(fmt.Sprintf("Verify/rows=%d/cached", n), int64(share*callers), map[string]float64{"bytes": used / float64(share*callers)})
+	used, count := float64(heap())-float64(empty), float64(share*callers)
+	line(fmt.Sprintf("Verify/rows=%d/cached", n), int64(count), map[string]float64{
+		"bytes": used / count, "rss-bytes": float64(resident(b)-before) / count,
+	})
 	runtime.KeepAlive(c)
 }
 
@@ -143,6 +146,18 @@ func heap() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+// resident is the memory that the process has of the system once it has given back
+// what it does not use.
+func resident(b *testing.B) int64 {
+	debug.FreeOSMemory()
+	raw, err := os.ReadFile("/proc/self/statm")
+	require.NoError(b, err)
+	var size, pages int64
+	_, err = fmt.Sscan(string(raw), &size, &pages)
+	require.NoError(b, err)
+	return pages * int64(os.Getpagesize())
 }
 
 func line(name string, n int64, figures map[string]float64) {
