@@ -57,7 +57,7 @@ var classes = map[p11.Error]class{
 	p11.CKR_USER_ANOTHER_ALREADY_LOGGED_IN: classOther,
 	p11.CKR_USER_TOO_MANY_TYPES:            classOther,
 	p11.CKR_CRYPTOKI_ALREADY_INITIALIZED:   classOther,
-	0x201:                                  classOther, // CKR_TOKEN_RESOURCE_EXCEEDED, 3.0
+	ckrTokenResourceExceeded:               classOther,
 
 	p11.CKR_USER_NOT_LOGGED_IN:    classLogin,
 	p11.CKR_OBJECT_HANDLE_INVALID: classLogin, // logout kills every handle of a private object
@@ -134,6 +134,9 @@ var classes = map[p11.Error]class{
 	p11.CKR_RANDOM_SEED_NOT_SUPPORTED: classMissing,
 	0x140:                             classMissing, // CKR_CURVE_NOT_SUPPORTED
 }
+
+// ckrTokenResourceExceeded is CKR_TOKEN_RESOURCE_EXCEEDED of PKCS#11 3.0.
+const ckrTokenResourceExceeded = 0x201
 
 // errEpoch stands for a call that succeeded with a handle of a login that ended
 // meanwhile: on a module that reuses handle numbers it may have used another key.

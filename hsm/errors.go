@@ -25,6 +25,8 @@ var (
 	ErrPIN = fault.New(fault.Unavailable, "HSM_PIN", "the HSM refuses its PIN")
 	// ErrTokenNotFound: no slot holds the token that was asked for.
 	ErrTokenNotFound = fault.New(fault.Unavailable, "HSM_TOKEN_NOT_FOUND", "the HSM token is not present")
+	// ErrFull: the token has no room for another key. Those that are there go on.
+	ErrFull = fault.New(fault.Unavailable, "HSM_FULL", "the HSM has no room for another key")
 	// ErrUnsupported: the module has no mechanism for what was asked, or the
 	// role does not allow it.
 	ErrUnsupported = fault.New(fault.Invalid, "HSM_UNSUPPORTED", "the HSM can not do this")

@@ -17,6 +17,7 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
+	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm/internal/cryptoki"
 )
 
@@ -117,7 +118,23 @@ func (in *instance) generate(l *lane, s p11.SessionHandle, k KeyInfo) (*entry, e
 		}
 	}
 	// The label and the id were free, so what has both is ours, whole or half.
-	return nil, &leftBehind{error: err, match: []*p11.Attribute{label, ident}}
+	return nil, &leftBehind{error: full(err), match: []*p11.Attribute{label, ident}}
+}
+
+// full says so when that is why a key could not be made, or may be: SoftHSM answers
+// a disk without room as it answers everything.
+func full(err error) error {
+	var rv p11.Error
+	if !errors.As(err, &rv) || fault.Of(err) != nil {
+		return err
+	}
+	switch rv {
+	case p11.CKR_DEVICE_MEMORY, ckrTokenResourceExceeded:
+		return fmt.Errorf("%w: %w: %w", ErrFull, fault.ErrUnavailable, err)
+	case p11.CKR_FUNCTION_FAILED, p11.CKR_GENERAL_ERROR, p11.CKR_DEVICE_ERROR:
+		return fmt.Errorf("%w, which a full token answers, too", err)
+	}
+	return err
 }
 
 // leftBehind is the failure of a creation that may have left objects.

@@ -25,6 +25,8 @@ func advice(err error) string {
 		{hsm.ErrAmbiguous, "two tokens or keys claim one name. Name the token by hsm.token_serial, or destroy the key that does not belong (exit code 3)"},
 		{hsm.ErrTokenNotFound, "is the HSM switched on and reachable, and are hsm.token_label and hsm.token_serial those of the token that this installation was made with? " +
 			"A token with the right label and another serial was initialised anew: its keys are gone, restore them from their backup"},
+		{hsm.ErrFull, "nothing was left half made and the keys that are there go on. Get the token more room, or destroy keys that nothing needs any more " +
+			"(`ceremony inventory` lists them), then give the command again"},
 		{hsm.ErrConfig, "look at the hsm section of the configuration: module must be the path of a PKCS#11 library for this machine (exit code 3)"},
 	} {
 		if errors.Is(err, a.is) {

@@ -17,12 +17,14 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	p11 "github.com/miekg/pkcs11"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/signet-hsm/signet/client/powerauth"
+	"github.com/signet-hsm/signet/hsm/hsmtest/faultmodule"
 	"github.com/signet-hsm/signet/internal/pgcluster"
 	"github.com/signet-hsm/signet/signature"
 	"github.com/signet-hsm/signet/softhsm"
@@ -382,6 +384,24 @@ func TestBootstrapAgain(t *testing.T) {
 	status, err = n.call(t.Context(), "GET", "/v2/registrations?userId=x", nil, nil)
 	require.NoError(t, err)
 	require.Equal(t, 200, status)
+
+	// A token that is full: said plainly, no file, and the same command works later.
+	token, err := softhsm.Load(s.path("token"))
+	require.NoError(t, err)
+	module := faultmodule.New(t, s.dir, token.Module)
+	config, err := os.ReadFile(s.config)
+	require.NoError(t, err)
+	s.write(t, "signet.yaml", strings.Replace(string(config), token.Module, module.Path, 1))
+	module.Inject(faultmodule.Rule{On: "C_GenerateKeyPair", Do: faultmodule.Half, Value: p11.CKR_DEVICE_MEMORY})
+	other := []string{"bootstrap", "--tenant", "demo", "--app", "other", "--out", s.path("other.env"), "-c", s.config}
+	full := start(t, other...)
+	require.Equal(t, 1, full.wait(t), full.out)
+	require.Contains(t, full.out.String(), "the HSM has no room for another key")
+	require.Contains(t, full.out.String(), "Get the token more room")
+	require.NoFileExists(t, s.path("other.env"))
+	module.Clear()
+	later := start(t, other...)
+	require.Zero(t, later.wait(t), later.out)
 }
 
 // While the database is out there is no verdict, and after it came back the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -162,6 +163,7 @@ own. Several may run at once: one works, the others wait.`,
 
 func ceremonyCommand() *cobra.Command {
 	var config, plan, out string
+	var resume bool
 	cmd := &cobra.Command{
 		Use:   "ceremony",
 		Short: "Make the keys, certificates and CRLs that a reviewed plan describes, once",
@@ -184,7 +186,10 @@ people, PINs or backups are for the offline program "ceremony", which is the sam
 				return err
 			}
 			defer t.Close()
-			if _, err := ceremony.Run(cmd.Context(), t, what, out); err != nil {
+			if _, err := ceremony.Execute(cmd.Context(), what, ceremony.Options{Token: t, Out: out, Resume: resume}); err != nil {
+				if errors.Is(err, ceremony.ErrStep) {
+					fmt.Fprintf(cmd.ErrOrStderr(), "signet: what was done stands in %s; mend the cause and give the command again with --resume\n", filepath.Join(out, ceremony.TranscriptFile))
+				}
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "outputs and transcript written to %s\n", out)
@@ -194,6 +199,7 @@ people, PINs or backups are for the offline program "ceremony", which is the sam
 	configFlag(cmd, &config)
 	cmd.Flags().StringVar(&plan, "plan", "", "plan (YAML)")
 	cmd.Flags().StringVar(&out, "out", "", "folder for the outputs; must not exist")
+	cmd.Flags().BoolVar(&resume, "resume", false, "go on with the ceremony of this plan that was cut off in --out")
 	for _, f := range []string{"plan", "out"} {
 		_ = cmd.MarkFlagRequired(f)
 	}

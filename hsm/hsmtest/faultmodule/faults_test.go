@@ -175,6 +175,8 @@ func TestFault32_StorageFull(t *testing.T) {
 			f := r.Inject(rule)
 			_, err := r.tok.Generate(t.Context(), next, hsm.P256, [16]byte{7})
 			require.ErrorIs(t, err, fault.ErrUnavailable)
+			require.Equal(t, rule.Value == p11.CKR_DEVICE_MEMORY, errors.Is(err, hsm.ErrFull))
+			require.ErrorContains(t, err, map[bool]string{true: "no room", false: "full"}[errors.Is(err, hsm.ErrFull)])
 			require.Equal(t, 1, f.Hits())
 			f.Stop()
 			require.NoError(t, sign(t.Context(), s, "x"))
