@@ -63,7 +63,7 @@ hsm-matrix: deps ## The HSM contract on SoftHSM2, NSS, opencryptoki and tpm2-pkc
 .PHONY: faults
 faults: deps-test ## The faults of the HSM, 20 seeds each (benchmarks/RESULTS.md has the figures)
 	SIGNET_LONG=1 $(GO) test -count=1 -timeout=60m -v ./hsm/hsmtest/faultmodule
-	SIGNET_LONG=1 $(GO) test -count=1 -timeout=60m -v -run='Fault[0-9]' ./internal/ownkey ./app
+	SIGNET_LONG=1 $(GO) test -count=1 -timeout=60m -v -run='Fault[0-9]' ./internal/ownkey ./app ./ca
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (default 30s)

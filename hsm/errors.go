@@ -27,6 +27,9 @@ var (
 	ErrTokenNotFound = fault.New(fault.Unavailable, "HSM_TOKEN_NOT_FOUND", "the HSM token is not present")
 	// ErrFull: the token has no room for another key. Those that are there go on.
 	ErrFull = fault.New(fault.Unavailable, "HSM_FULL", "the HSM has no room for another key")
+	// ErrSignature: the HSM answered with a signature that is not its key's. Nothing
+	// of it leaves.
+	ErrSignature = fault.New(fault.Unavailable, "HSM_SIGNATURE", "the HSM made a wrong signature")
 	// ErrUnsupported: the module has no mechanism for what was asked, or the
 	// role does not allow it.
 	ErrUnsupported = fault.New(fault.Invalid, "HSM_UNSUPPORTED", "the HSM can not do this")

@@ -31,7 +31,7 @@ const (
 
 // sentinels are all the errors that an engine may wrap.
 var sentinels = []*fault.Error{
-	fault.ErrUnavailable, ErrKeyNotFound, ErrExists, ErrAmbiguous, ErrTemplate, ErrSeparation, ErrSelfTest, ErrPIN, ErrTokenNotFound, ErrFull,
+	fault.ErrUnavailable, ErrKeyNotFound, ErrExists, ErrAmbiguous, ErrTemplate, ErrSeparation, ErrSelfTest, ErrPIN, ErrTokenNotFound, ErrFull, ErrSignature,
 	ErrUnsupported, ErrRefused, ErrTag, ErrRef, ErrClosed, ErrConfig,
 }
 

@@ -13,7 +13,8 @@ type metrics struct {
 	operations *prometheus.HistogramVec // by mechanism, outcome
 	// ok holds the observers of good ends, by operation and scheme: a look-up in
 	// the vector costs an allocation.
-	ok [OpInfo + 1][SchemePSS + 1]prometheus.Observer
+	ok    [OpInfo + 1][SchemePSS + 1]prometheus.Observer
+	wrong prometheus.Counter // signatures kept back
 }
 
 func newMetrics(reg prometheus.Registerer, token string) (*metrics, error) {
@@ -22,6 +23,9 @@ func newMetrics(reg prometheus.Registerer, token string) (*metrics, error) {
 			Name: "signet_hsm_operation_seconds", Help: "Time of one HSM operation, with the wait for a lane, heals and retries.",
 			Buckets: prometheus.ExponentialBuckets(25e-6, 2.5, 14), // 25 us .. 3.7 s
 		}, []string{"mechanism", "outcome"}),
+		wrong: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "signet_hsm_wrong_signatures_total", Help: "Signatures that were not the key's and were kept back.",
+		}),
 	}
 	for op := range m.ok {
 		for s := range m.ok[op] {
@@ -30,7 +34,7 @@ func newMetrics(reg prometheus.Registerer, token string) (*metrics, error) {
 			}
 		}
 	}
-	return m, m.register(reg, token, m.operations)
+	return m, m.register(reg, token, m.operations, m.wrong)
 }
 
 // mechanismName is the label of an operation; "" for a pair that does not exist.

@@ -9,7 +9,10 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
+
+	"github.com/signet-hsm/signet/fault"
 )
 
 // signWait bounds Sign, which has no context of its own.
@@ -59,6 +62,11 @@ func (s *Signer) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 
 // AppendSignature is SignContext that appends to dst. With room for a signature
 // in dst (72 bytes for P-256) it allocates nothing.
+//
+// What was signed with a key of a CA (root, issuer, signer, ocsp, crl) is verified
+// by who signed it, as the whole that leaves. Signatures of all other roles are
+// verified here: a wrong one, of a module that computes wrongly or has another key
+// under the label, is ErrSignature.
 func (s *Signer) AppendSignature(ctx context.Context, dst, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	m, err := s.mechanism(digest, opts)
 	if err != nil {
@@ -71,9 +79,32 @@ func (s *Signer) AppendSignature(ctx context.Context, dst, digest []byte, opts c
 		return nil, err
 	}
 	if m.Scheme == SchemeECDSA {
-		return derSignature(sig, len(dst))
+		if sig, err = derSignature(sig, len(dst)); err != nil {
+			return nil, err
+		}
+	}
+	if !roles[s.key.info.Ref.Role].checked && !s.verified(digest, sig[len(dst):], m) {
+		s.token.metrics.wrong.Inc()
+		s.token.options.Logger.LogAttrs(ctx, slog.LevelError, "hsm: THE HSM MADE A WRONG SIGNATURE, which was kept back", slog.String("key", s.key.info.Ref.String()))
+		return nil, fmt.Errorf("hsm: sign: %w: %w: %s", ErrSignature, fault.ErrUnavailable, s.key.info.Ref)
 	}
 	return sig, nil
+}
+
+// verified reports whether a signature is the key's.
+func (s *Signer) verified(digest, sig []byte, m Mechanism) bool {
+	switch pub := s.key.info.Public.(type) {
+	case *ecdsa.PublicKey:
+		return ecdsa.VerifyASN1(pub, digest, sig)
+	case ed25519.PublicKey:
+		return ed25519.Verify(pub, digest, sig)
+	case *rsa.PublicKey:
+		if m.Scheme == SchemePSS {
+			return rsa.VerifyPSS(pub, m.Hash, digest, sig, &rsa.PSSOptions{SaltLength: m.Salt}) == nil
+		}
+		return rsa.VerifyPKCS1v15(pub, m.Hash, digest, sig) == nil
+	}
+	return false
 }
 
 // size is the greatest length of a signature.

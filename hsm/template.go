@@ -19,6 +19,10 @@ type role struct {
 	// copies: with Config.SessionCopies the key may be copied into a session, and
 	// on SoftHSM, which copies no other, it is MODIFIABLE.
 	copies bool
+	// checked: whoever signs with such a key verifies the whole of what it signed
+	// before that leaves (certificates, CRLs, OCSP answers, configurations). The
+	// signatures of the other roles are verified in Signer.
+	checked bool
 }
 
 // No key is COPYABLE or MODIFIABLE, unless Config.SessionCopies says so for the
@@ -28,17 +32,17 @@ type role struct {
 // that may WRAP reads keys out. docs/design/0019 has the measurements.
 
 var roles = map[Role]role{
-	RoleRoot:   {algorithms: []Algorithm{P256, P384, RSA3072, Ed25519}, sign: true},
-	RoleIssuer: {algorithms: []Algorithm{P256, P384, RSA3072, Ed25519}, sign: true},
-	RoleSigner: {algorithms: []Algorithm{P256, P384, RSA2048, RSA3072, Ed25519}, sign: true, copies: true},
+	RoleRoot:   {algorithms: []Algorithm{P256, P384, RSA3072, Ed25519}, sign: true, checked: true},
+	RoleIssuer: {algorithms: []Algorithm{P256, P384, RSA3072, Ed25519}, sign: true, checked: true},
+	RoleSigner: {algorithms: []Algorithm{P256, P384, RSA2048, RSA3072, Ed25519}, sign: true, copies: true, checked: true},
 	// PowerAuth wants both from one key: the device encrypts to the key whose
 	// signatures it trusts (powerauth-crypto, "KEY_SERVER_MASTER").
 	RoleMaster: {algorithms: []Algorithm{P256}, sign: true, derive: true},
 	RoleKEK:    {algorithms: []Algorithm{AES256}, encrypt: true},
 	RoleMAC:    {algorithms: []Algorithm{HMACSHA256}, sign: true, copies: true},
 	RoleAudit:  {algorithms: []Algorithm{P256}, sign: true},
-	RoleOCSP:   {algorithms: []Algorithm{P256}, sign: true, copies: true},
-	RoleCRL:    {algorithms: []Algorithm{P256}, sign: true, copies: true},
+	RoleOCSP:   {algorithms: []Algorithm{P256}, sign: true, copies: true, checked: true},
+	RoleCRL:    {algorithms: []Algorithm{P256}, sign: true, copies: true, checked: true},
 }
 
 func (r role) allows(a Algorithm) bool { return slices.Contains(r.algorithms, a) }
