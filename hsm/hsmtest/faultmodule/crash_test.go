@@ -40,7 +40,7 @@ func TestFault21_CrashInProcess(t *testing.T) {
 	rounds := int(seeds())
 	for i := range rounds {
 		start := time.Now()
-		w := newWorker(t, st, m, "sign")
+		w := newChild(t, st, m, "sign")
 		key := w.says(t, "key ")
 		w.says(t, "good")
 		worst = max(worst, time.Since(start))
@@ -69,7 +69,7 @@ func TestFault33_LeakInProcess(t *testing.T) {
 	const lost = 8 << 10
 	grown := func(rule bool) int {
 		var f *faultmodule.Fault
-		w := newWorker(t, st, m, "grow")
+		w := newChild(t, st, m, "grow")
 		w.says(t, "key ")
 		w.says(t, "warm")
 		if rule {
@@ -93,17 +93,17 @@ func TestFault33_LeakInProcess(t *testing.T) {
 
 const growCalls = 2000
 
-// worker is this test binary as a process that uses the module.
-type worker struct {
+// child is this test binary as a process that uses the module.
+type child struct {
 	cmd    *exec.Cmd
 	in     interface{ Write([]byte) (int, error) }
 	out    *bufio.Scanner
 	errors *strings.Builder
 }
 
-func newWorker(t *testing.T, st *softhsm.Token, m *faultmodule.Module, do string) *worker {
+func newChild(t *testing.T, st *softhsm.Token, m *faultmodule.Module, do string) *child {
 	t.Helper()
-	w := &worker{errors: &strings.Builder{}}
+	w := &child{errors: &strings.Builder{}}
 	w.cmd = exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestWorker$")
 	w.cmd.Env = append(os.Environ(), workDir+"="+st.Dir, workModule+"="+m.Path, workDo+"="+do)
 	w.cmd.Stderr = w.errors
@@ -117,14 +117,14 @@ func newWorker(t *testing.T, st *softhsm.Token, m *faultmodule.Module, do string
 }
 
 // says waits for a line that begins so, and returns the rest of it.
-func (w *worker) says(t *testing.T, prefix string) string {
+func (w *child) says(t *testing.T, prefix string) string {
 	t.Helper()
 	for w.out.Scan() {
 		if rest, ok := strings.CutPrefix(w.out.Text(), prefix); ok {
 			return rest
 		}
 	}
-	require.Fail(t, "the worker did not say "+prefix, w.errors.String())
+	require.Fail(t, "the child did not say "+prefix, w.errors.String())
 	return ""
 }
 
