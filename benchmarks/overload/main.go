@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	admitted = 256 // calls that the service lets in at once
-	asking   = 3 * admitted
-	times    = 3 // the peak
+	callers = 256 // of the peak
+	asking  = 3 * callers
+	times   = 3 // the peak
 )
 
 func main() {
@@ -56,28 +56,37 @@ func run(ctx context.Context, rounds int, slice time.Duration) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.s.Close()) }()
-	if err := b.s.Configure(fmt.Sprintf("ops: 127.0.0.1:0, concurrency: {per_credential: %d}", admitted), "ops: 127.0.0.1:0"); err != nil {
+	if err := b.turns("Overload", rounds, slice); err != nil {
 		return err
 	}
-	if b.n, err = b.s.Serve(ctx); err != nil {
+	if err := b.s.Configure(fmt.Sprintf("ops: 127.0.0.1:0, concurrency: {per_credential: %d}", callers), "ops: 127.0.0.1:0"); err != nil {
 		return err
 	}
+	return b.turns("Overload/refusing", rounds, slice)
+}
+
+// turns starts a node and measures it.
+func (b *bench) turns(name string, rounds int, slice time.Duration) (err error) {
+	if b.n, err = b.s.Serve(b.ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.n.Stop()) }()
 	if _, err := b.load(slice/2, asking, 0); err != nil { // makes the phones, warms everything
 		return err
 	}
 	for range rounds {
-		peak, err := b.load(slice, admitted, 0)
+		peak, err := b.load(slice, callers, 0)
 		if err != nil {
 			return err
 		}
-		if err := line("Overload/peak", peak); err != nil {
+		if err := line(name+"/peak", peak); err != nil {
 			return err
 		}
 		over, err := b.load(slice, asking, times*peak.Rate)
 		if err != nil {
 			return err
 		}
-		if err := line("Overload/asked", over); err != nil {
+		if err := line(name+"/asked", over); err != nil {
 			return err
 		}
 	}

@@ -71,9 +71,10 @@ var servingTable = table{
 // overloadTable is what is left of the peak when more is asked for.
 var overloadTable = table{
 	name: "overload", title: "Overload", from: []string{"overload"},
-	about: "Verifications over gRPC from `signet load`. The peak is 256 callers that call again when they have their answer, and as many as the service lets in at once. Then calls are due at three times the peak, from three times the callers: the rest is refused.",
+	about: "Verifications over gRPC from `signet load`. The peak is 256 callers that call again when they have their answer. Then calls are due at three times the peak, from three times the callers. Refusing: the service lets in 256 at once and refuses the rest, on the cores that it shares with the callers, who ask again at once.",
 	rows: []row{
 		{what: "goodput at three times the peak", ours: "Overload/asked", against: "Overload/peak", note: "the peak", bar: bar{least: 0.9}},
+		{what: "the same, refusing", ours: "Overload/refusing/asked", against: "Overload/refusing/peak", note: "the peak"},
 		{what: "99th percentile of what is answered", ours: "Overload/asked", unit: "p99-ns"},
 		{what: "99th percentile at the peak", ours: "Overload/peak", unit: "p99-ns"},
 	},

@@ -104,10 +104,27 @@ func (p *simPhone) right(valid bool, registration string) error {
 }
 
 func (c *loadCaller) verify(_ context.Context, p *simPhone) (func(context.Context) error, error) {
-	header, err := p.device.Sign("POST", loadURI, loadBody, signature.PossessionKnowledge)
-	if err != nil {
-		return nil, err
+	// What was turned away at the door was not looked at, so it is sent again: a phone
+	// that signed anew each time would soon be beyond the look-ahead.
+	header := p.turnedAway
+	if header == "" {
+		var err error
+		if header, err = p.device.Sign("POST", loadURI, loadBody, signature.PossessionKnowledge); err != nil {
+			return nil, err
+		}
 	}
+	ask := c.verifying(p, header)
+	return func(ctx context.Context) error {
+		err := ask(ctx)
+		p.turnedAway = ""
+		if errors.Is(err, errTurnedAway) {
+			p.turnedAway = header
+		}
+		return err
+	}, nil
+}
+
+func (c *loadCaller) verifying(p *simPhone, header string) func(context.Context) error {
 	if c.conn == nil {
 		body := verifyBody{"POST", loadURI, header, base64Text(loadBody)}
 		return func(ctx context.Context) error {
@@ -116,7 +133,7 @@ func (c *loadCaller) verify(_ context.Context, p *simPhone) (func(context.Contex
 				return err
 			}
 			return p.right(v.SignatureValid, v.RegistrationID)
-		}, nil
+		}
 	}
 	req := &signetv1.VerifySignatureRequest{Check: &signetv1.SignatureCheck{Method: "POST", UriId: loadURI, AuthHeader: header, Body: loadBody}}
 	return func(ctx context.Context) error {
@@ -125,7 +142,7 @@ func (c *loadCaller) verify(_ context.Context, p *simPhone) (func(context.Contex
 			return notNow(err)
 		}
 		return p.right(r.GetVerdict().GetValid(), r.GetVerdict().GetRegistrationId())
-	}, nil
+	}
 }
 
 func (c *loadCaller) token(ctx context.Context, p *simPhone) (func(context.Context) error, error) {

@@ -23,7 +23,8 @@ const loadMuster = 16
 // simPhone is a simulated phone, used by one caller.
 type simPhone struct {
 	*phone
-	device *powerauth.Device
+	device     *powerauth.Device
+	turnedAway string // a signature that nobody looked at
 }
 
 type loadFleet []*simPhone

@@ -184,7 +184,9 @@ func (s *loadSite) call(ctx context.Context, authorization, method, path string,
 		return nil
 	case resp.StatusCode/100 == 2:
 		return json.Unmarshal(answer, res)
-	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
+	case resp.StatusCode == http.StatusTooManyRequests:
+		return errTurnedAway
+	case resp.StatusCode >= 500:
 		return fmt.Errorf("%w: status %d", load.ErrRefused, resp.StatusCode)
 	}
 	return &restError{resp.StatusCode, strings.TrimSpace(string(answer))}
@@ -198,10 +200,15 @@ type restError struct {
 
 func (e *restError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.body) }
 
+// errTurnedAway is a refusal at the door: there was too much to do.
+var errTurnedAway = fmt.Errorf("%w: too many calls", load.ErrRefused)
+
 // notNow marks what a gRPC server says when it can not now.
 func notNow(err error) error {
 	switch status.Code(err) {
-	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Internal:
+	case codes.ResourceExhausted:
+		return errTurnedAway
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Internal:
 		return fmt.Errorf("%w: %s", load.ErrRefused, status.Code(err))
 	}
 	return err
