@@ -171,7 +171,7 @@ func TestFault36_MembersDisagree(t *testing.T) {
 		reg := prometheus.NewRegistry()
 		member := func(name string, r *rig) hsm.Member {
 			c := broker.Config{HSM: r.st.HSM()}
-			c.HSM.Lanes = 2
+			c.HSM.Lanes, c.HSM.Metrics = 2, prometheus.WrapRegistererWith(prometheus.Labels{"member": name}, reg)
 			return hsm.Member{Name: name, Open: func(ctx context.Context) (hsm.Engine, error) { return r.engine(ctx, c) }}
 		}
 		group, err := hsm.NewGroup(t.Context(), []hsm.Member{member("first", first), member("second", second)}, hsm.GroupOptions{Metrics: reg})
@@ -180,6 +180,7 @@ func TestFault36_MembersDisagree(t *testing.T) {
 		require.NoError(t, err)
 		s, err := tok.Signer(t.Context(), ref)
 		require.NoError(t, err)
+		require.Eventually(t, func() bool { return gather(t, reg, "signet_hsm_workers_ready") == float64(2*first.workers) }, time.Minute, time.Millisecond)
 		require.EqualValues(t, 1, gather(t, reg, "signet_hsm_member_excluded"))
 		require.NoError(t, sign(t.Context(), s, "x"))
 
