@@ -2,8 +2,10 @@ package ceremony
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	_ "embed"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -13,21 +15,27 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 //go:embed transcript.html.tmpl
 var printText string
+
+// form is in each page; a layout that changes gets another number.
+const form = `content="signet ceremony, form 2"`
 
 var printForm = template.Must(template.New(PrintFile).Parse(printText))
 
 // row is one named value of the printed form.
 type row struct{ Name, Value string }
 
-// event is one line of the transcript, for people.
+// event is one line of the transcript, for people, or several calls that followed
+// one another.
 type event struct {
 	Seq                int
 	Time, Event, State string
 	Rows               []row
+	Grid               *grid
 	Pre                string // a certificate or CRL in PEM
 }
 
@@ -37,13 +45,14 @@ type section struct {
 }
 
 type printed struct {
-	Name, Hash, Words, Last string
-	Rehearsal               bool
-	Begin                   []row
-	Plan                    string
-	People                  []row
-	Sections                []section
-	Signatures              []event
+	Name, Begun, Hash, Words, Last, LastWords string
+
+	Rehearsal  bool
+	Begin      []row
+	Plan       string
+	People     []row
+	Sections   []section
+	Signatures []event
 }
 
 // Print writes the printable form of a transcript that VerifyTranscript accepts: one
@@ -61,11 +70,23 @@ func Print(out io.Writer, transcript io.Reader) error {
 	begin := &list[0]
 	plan, _ := begin.Detail["plan"].(map[string]any)
 	p := printed{
-		Name: fmt.Sprint(plan["name"]), Hash: fmt.Sprint(begin.Detail["planSha256"]), Words: fmt.Sprint(begin.Detail["planWords"]), Last: last,
+		Name: fmt.Sprint(plan["name"]), Begun: begin.Time.Format(time.DateTime) + " UTC", Hash: fmt.Sprint(begin.Detail["planSha256"]), Words: fmt.Sprint(begin.Detail["planWords"]), Last: last,
 		Rehearsal: begin.Detail["rehearsal"] == true, Plan: fmt.Sprint(begin.Detail["planText"]),
 	}
+	hash, err := hex.DecodeString(last)
+	if err != nil || len(hash) != sha256.Size {
+		return fmt.Errorf("%w: the last line's hash", ErrTranscript)
+	}
+	if p.LastWords, err = Words([sha256.Size]byte(hash)); err != nil {
+		return err
+	}
 	for _, k := range []string{"tool", "token", "module", "moduleSha256"} {
-		p.Begin = append(p.Begin, rows(k, begin.Detail[k])...)
+		for _, r := range rows(k, begin.Detail[k]) {
+			if title, ok := titles[r.Name]; ok {
+				r.Name = title
+			}
+			p.Begin = append(p.Begin, r)
+		}
 	}
 	people, err := peopleOf(begin)
 	if err != nil {
@@ -76,7 +97,11 @@ func Print(out io.Writer, transcript io.Reader) error {
 	}
 	for i := range list[1:] {
 		e := &list[i+1]
-		v := event{Seq: e.Seq, Time: e.Time.Format("2006-01-02 15:04:05"), Event: e.Event, State: e.Result}
+		v := event{Seq: e.Seq, Time: e.Time.Format(time.DateTime), Event: e.Event, State: e.Result}
+		if e.Event == eventCall {
+			p.call(e, v)
+			continue
+		}
 		for _, k := range sortedKeys(e.Detail) {
 			switch {
 			case k == "certificate" && e.Event == eventCertificate:
@@ -84,6 +109,10 @@ func Print(out io.Writer, transcript io.Reader) error {
 			case k == "crl" || k == "request":
 				if der, err := bytesOf(e.Detail[k]); err == nil {
 					v.Pre = string(pem.EncodeToMemory(&pem.Block{Type: map[string]string{"crl": "X509 CRL", "request": "CERTIFICATE REQUEST"}[k], Bytes: der}))
+				}
+			case k == "attributes":
+				if v.Grid = attributeGrid(e.Detail[k]); v.Grid == nil {
+					v.Rows = append(v.Rows, rows(k, e.Detail[k])...)
 				}
 			default:
 				v.Rows = append(v.Rows, rows(k, e.Detail[k])...)
@@ -100,13 +129,35 @@ func Print(out io.Writer, transcript io.Reader) error {
 			p.Sections = append(p.Sections, section{Title: "Taken up again"})
 		case e.Event == eventEnd:
 			p.Sections = append(p.Sections, section{Title: "End"})
-		case len(p.Sections) == 0:
-			p.Sections = append(p.Sections, section{Title: "Login"})
 		}
-		s := &p.Sections[len(p.Sections)-1]
+		s := p.section()
 		s.Events = append(s.Events, v)
 	}
 	return printForm.Execute(out, p)
+}
+
+// titles are what the values of the first line are called on paper.
+var titles = map[string]string{
+	"tool.module": "Program", "tool.version": "Program, version", "tool.executableSha256": "Program, SHA-256", "tool.go": "Program, built with",
+	"module": "PKCS#11 module", "moduleSha256": "PKCS#11 module, SHA-256",
+}
+
+// section is the one that is being filled.
+func (p *printed) section() *section {
+	if len(p.Sections) == 0 {
+		p.Sections = append(p.Sections, section{Title: "Login"})
+	}
+	return &p.Sections[len(p.Sections)-1]
+}
+
+// call shows a call of the module, with those right before it.
+func (p *printed) call(e *entry, v event) {
+	s := p.section()
+	if n := len(s.Events); n == 0 || s.Events[n-1].Event != eventCall || s.Events[n-1].State != v.State {
+		v.Grid = callGrid()
+		s.Events = append(s.Events, v)
+	}
+	s.Events[len(s.Events)-1].Grid.add(e)
 }
 
 func sortedKeys(m map[string]any) (list []string) {
@@ -198,6 +249,9 @@ func VerifyFolder(dir string) (last string, err error) {
 	var again bytes.Buffer
 	if err := Print(&again, bytes.NewReader(content)); err != nil {
 		return "", err
+	}
+	if !bytes.Equal(page, again.Bytes()) && !bytes.Contains(page, []byte(form)) {
+		return "", fmt.Errorf("%w: %s was printed by another version of this program: let that one judge it, or print it anew and compare", ErrTranscript, PrintFile)
 	}
 	if !bytes.Equal(page, again.Bytes()) {
 		return "", fmt.Errorf("%w: %s does not say what it says", ErrTranscript, PrintFile)

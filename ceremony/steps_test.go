@@ -132,7 +132,12 @@ func TestACeremonyOfSteps(t *testing.T) {
 	require.Equal(t, map[string]int{"Ada": 3, "Bob": 3, "Cyd": 3}, signoffs)
 	page, err := os.ReadFile(filepath.Join(out, ceremony.PrintFile))
 	require.NoError(t, err)
-	for _, want := range []string{"C_UnwrapKey", "BEGIN CERTIFICATE", "CKA_EXTRACTABLE", last, "person Ada"} {
+	hash, err := hex.DecodeString(last)
+	require.NoError(t, err)
+	words, err := ceremony.Words([32]byte(hash))
+	require.NoError(t, err)
+	require.Equal(t, len(calls), strings.Count(string(page), "<td>CKR_OK</td>"), "each call is a row")
+	for _, want := range []string{"C_UnwrapKey", "BEGIN CERTIFICATE", "<th>Attribute</th><th>private</th><th>public</th>", "<td>CKA_EXTRACTABLE</td><td>false</td>", last, words, "person Ada"} {
 		require.Contains(t, string(page), want)
 	}
 	require.NotContains(t, string(page), "http", "the page needs nothing else")
@@ -452,6 +457,11 @@ func TestReadyPlans(t *testing.T) {
 			page, err := os.ReadFile(filepath.Join(out, ceremony.PrintFile))
 			require.NoError(t, err)
 			require.Contains(t, string(page), "Rehearsal on a throw-away token")
+			other := strings.Replace(string(page), "form 2", "form 1", 1)
+			require.NotEqual(t, string(page), other)
+			require.NoError(t, os.WriteFile(filepath.Join(out, ceremony.PrintFile), []byte(other), 0o600))
+			_, err = ceremony.VerifyFolder(out)
+			require.ErrorContains(t, err, "another version")
 		})
 	}
 }
