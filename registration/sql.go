@@ -162,6 +162,10 @@ select case when count(*) < cardinality($2::uuid[]) then coalesce(array_agg(n), 
 // arguments are the numbers of its tenant and id. The text is made of constants
 // only; call it once, at package level.
 func ActiveFlags(tenantArg, idArg int) string {
-	return "select flags from registration where tenant_id = $" + strconv.Itoa(tenantArg) +
-		" and id = $" + strconv.Itoa(idArg) + " and state = 'ACTIVE'"
+	return ActiveFlagsOf("$"+strconv.Itoa(tenantArg), "$"+strconv.Itoa(idArg))
+}
+
+// ActiveFlagsOf is ActiveFlags for constant expressions.
+func ActiveFlagsOf(tenant, id string) string {
+	return "select flags from registration where tenant_id = " + tenant + " and id = " + id + " and state = 'ACTIVE'"
 }

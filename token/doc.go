@@ -9,7 +9,9 @@
 // Promises. A header is accepted once, by whatever node and for as long as its
 // timestamp is accepted at all: the digest is compared first, in constant time,
 // and then one statement checks that token and registration are alive, keeps the
-// nonce, and writes the audit event, or does none of it. Nobody without the secret
+// nonce, and writes the audit event, or does none of it. Headers that come while one
+// is under way share the next and its commit (internal/group), each with its own
+// outcome; of two equal ones in it one is refused. Nobody without the secret
 // can make a row. (The reference remembers a nonce for a minute and accepts the
 // digest for two hours.) The window is five minutes either way for 3.2 and 3.3,
 // whose digest covers the version, and two hours for 3.0 and 3.1.

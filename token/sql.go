@@ -27,11 +27,31 @@ var (
     returning id
 ) ` + audit.After("gone", 4)
 
-	// One row, with the registration's flags, when the header is accepted.
+	// One row, a number and the registration's flags, when the header is accepted.
 	sqlAccept = `with live as (` + registration.ActiveFlags(1, 3) + `), used as (
     insert into token_nonce (tenant_id, token_id, nonce, expires_at)
     select t.tenant_id, t.id, $4::bytea, $5::timestamptz from token t, live where t.tenant_id = $1 and t.id = $2
     on conflict (tenant_id, token_id, nonce) do nothing
     returning 1
-) ` + audit.After("used", 6) + ` returning (select flags from live)`
+) ` + audit.After("used", 6) + ` returning 1::bigint, (select flags from live)`
+
+	// Many of one tenant, of different nonces: a row for each that is accepted, its
+	// number from 1 and the flags.
+	sqlAcceptMany = `with given as (
+    select * from unnest($2::uuid[], $3::uuid[], $4::bytea[], $5::timestamptz[])
+        with ordinality as g(token_id, registration_id, nonce, expires_at, n)
+), live as (
+    select g.*, r.flags from given g
+    join token t on t.tenant_id = $1 and t.id = g.token_id
+    join lateral (` + registration.ActiveFlagsOf("$1", "g.registration_id") + `) r on true
+    order by g.n
+), used as (
+    insert into token_nonce (tenant_id, token_id, nonce, expires_at)
+    select $1, token_id, nonce, expires_at from live
+    on conflict (tenant_id, token_id, nonce) do nothing
+    returning token_id, nonce
+), won as (
+    select l.n, l.flags from live l join used u on u.token_id = l.token_id and u.nonce = l.nonce
+), logged as (` + audit.AfterPack("won", "n", "(select count(*) from won) = cardinality($2::uuid[])", 6) + `)
+select n, flags from won`
 )

@@ -20,6 +20,7 @@ import (
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/internal/envelope"
+	"github.com/signet-hsm/signet/internal/group"
 	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/internal/secret"
 	"github.com/signet-hsm/signet/registration"
@@ -31,7 +32,9 @@ import (
 // DB is what a Keeper needs of a pool.
 type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
 var _ DB = (*pgxpool.Pool)(nil)
@@ -97,6 +100,7 @@ type Keeper struct {
 	metrics       *metrics
 	most          int
 	cache         *otter.Cache[key, *held]
+	nonces        *group.Group[*spend, spent]
 	erased        atomic.Uint64 // how often a tenant was forgotten
 }
 
@@ -161,11 +165,13 @@ func New(c Config) (*Keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Keeper{
+	k := &Keeper{
 		db: c.DB, registrations: c.Registrations, roles: c.Roles, envelope: c.Envelope, audit: c.Audit, guard: c.Guard,
 		now: c.Now, log: c.Logger, metrics: m, most: c.MaxTokens,
 		cache: otter.Must(&otter.Options[key, *held]{MaximumWeight: uint64(c.Cache), Weigher: weigh}),
-	}, nil
+	}
+	k.nonces, err = group.New(group.Config[*spend, spent]{Name: "tokens", Flush: k.spendTogether, Alone: alone, Metrics: c.Metrics})
+	return k, err
 }
 
 // errStored is a row that no code of ours has written.

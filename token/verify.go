@@ -2,17 +2,15 @@ package token
 
 import (
 	"context"
-	"errors"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/signet-hsm/signet/audit"
 	"github.com/signet-hsm/signet/fault"
-	"github.com/signet-hsm/signet/internal/pg"
 	"github.com/signet-hsm/signet/registration"
 	"github.com/signet-hsm/signet/signature"
 	"github.com/signet-hsm/signet/tenant"
@@ -122,29 +120,27 @@ func (j *judgement) offTime() bool {
 	return d > j.window() || d < -j.window()
 }
 
-// accept spends the nonce: one statement, one round trip.
+// accept spends the nonce, together with what others ask for: one statement, one
+// round trip.
 func (k *Keeper) accept(ctx context.Context, j *judgement) (Verdict, string, error) {
-	event, err := k.audit.Args(j.event(outcomeOK))
-	if err != nil {
+	s := &spend{
+		key: j.key, registration: j.held.registration, nonce: j.req.Header.Nonce,
+		expires: time.UnixMilli(j.req.Header.Timestamp).Add(j.window() + nodeSkew), event: j.event(outcomeOK),
+	}
+	if err := audit.Check(&s.event); err != nil {
 		return Verdict{}, "", err
 	}
-	var (
-		flags   []string
-		expires = time.UnixMilli(j.req.Header.Timestamp).Add(j.window() + nodeSkew)
-	)
-	err = k.db.QueryRow(ctx, sqlAccept, append([]any{
-		j.tenant.String(), j.id, j.held.registration, j.req.Header.Nonce[:], expires,
-	}, event...)...).Scan(&flags)
+	kept, err := k.nonces.Do(ctx, binary.BigEndian.Uint64(j.id[8:]), s)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return k.refuse(ctx, j, outcomeReplay)
 	case err != nil:
-		return Verdict{}, "", pg.Unavailable(err)
+		return Verdict{}, "", err
+	case !kept.won:
+		return k.refuse(ctx, j, outcomeReplay)
 	}
 	if err := k.guard.Check(j.tenant); err != nil { // it may have been set back since
 		return Verdict{}, "", err
 	}
-	v, err := k.verdict(ctx, j, registration.StateActive, flags)
+	v, err := k.verdict(ctx, j, registration.StateActive, kept.flags)
 	v.Valid = err == nil
 	return v, outcomeOK, err
 }
