@@ -30,6 +30,7 @@ import (
 // crashBench is an installation that other processes use as well.
 type crashBench struct {
 	*bench
+	soft     *softhsm.Token
 	url, dir string
 	a        *ca.Authority
 	issued   map[string]bool // references that a process was answered with
@@ -38,7 +39,7 @@ type crashBench struct {
 func crashable(t *testing.T) *crashBench {
 	t.Helper()
 	soft := softhsmtest.Create(t)
-	b := &crashBench{url: pgtest.URL(t), dir: soft.Dir, issued: map[string]bool{}}
+	b := &crashBench{soft: soft, url: pgtest.URL(t), dir: soft.Dir, issued: map[string]bool{}}
 	db, err := pg.Open(t.Context(), b.url, pg.Options{MaxConns: 4})
 	require.NoError(t, err)
 	t.Cleanup(db.Close)
@@ -101,6 +102,7 @@ func (b *crashBench) check(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, strange)
 	require.Len(t, b.signerKeys(t), b.count(t, `select count(*) from ca_signer where state in ('ACTIVE', 'RETIRED', 'REVOKED')`))
+	b.everyObject(t)
 	b.everySerial(t)
 	for ref := range b.issued {
 		info, err := b.a.CertificateInfo(ctx, alpha, ref)
@@ -110,6 +112,22 @@ func (b *crashBench) check(t *testing.T) {
 	b.verifyAll(t)
 	_, err = b.a.IssueDevice(ctx, alpha, order(t))
 	require.NoError(t, err)
+}
+
+// everyObject holds the token against the records: the issuer's key and those of
+// the signers, both halves of each, and nothing else.
+func (b *crashBench) everyObject(t *testing.T) {
+	t.Helper()
+	want := map[string]int{issuerRef.String(): 2}
+	for _, label := range b.signerKeys(t) {
+		want[label] = 2
+	}
+	got := map[string]int{}
+	there, _ := softhsmtest.Objects(t, b.soft)
+	for _, o := range there {
+		got[o.Label]++
+	}
+	require.Equal(t, want, got)
 }
 
 // everySerial asks for the state of every serial that was ever intended.

@@ -132,7 +132,15 @@ func (s *Issuers) makeDutyKey(ctx context.Context, c *certifier, d *duty) (key, 
 	if _, err := io.ReadFull(s.a.random, id[:]); err != nil {
 		return nil, err
 	}
-	if err := s.a.keys.generate(ctx, ref, hsm.P256, id); err != nil {
+	err = s.a.keys.generate(ctx, ref, hsm.P256, id)
+	if errors.Is(err, hsm.ErrExists) {
+		// Not a key, or it would have been found: half of one, of a process that was
+		// killed. The caller's claim is what keeps others from making it right now.
+		if err = s.a.keys.destroy(ctx, ref); err == nil {
+			err = s.a.keys.generate(ctx, ref, hsm.P256, id)
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	return s.a.keys.signer(ctx, ref)

@@ -13,6 +13,8 @@ import (
 	"github.com/signet-hsm/signet/ca/revocation"
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/internal/pg/pgtest"
+	"github.com/signet-hsm/signet/softhsm/softhsmtest"
 )
 
 // dutyKind is a kind of keys that do something for a CA.
@@ -126,4 +128,30 @@ func TestDutyKeyThatIsNotThere(t *testing.T) {
 	_, err = node.Reconcile(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 1, b.count(t, `select count(*) from ca_signer where ocsp_destroyed_at is not null`))
+}
+
+// Half a pair, which a SIGKILL left, does not keep a CA from its OCSP and CRL keys.
+func TestDutyKeyOfWhichHalfWasMade(t *testing.T) {
+	t.Parallel()
+	soft := softhsmtest.Create(t)
+	b := &bench{db: pgtest.New(t), token: softhsmtest.Open(t, soft.HSM())}
+	b.chain = issuerChain(t, b.token)
+	a := b.authority(t, nil)
+	id := keyID(t, create(t, a).Certificate)
+	dead := softhsmtest.Open(t, soft.HSM()) // another process, of which nothing is remembered
+	for role, certify := range map[hsm.Role]func(*ca.Issuers, context.Context, revocation.KeyID, issuance.Serial) ([]byte, error){
+		hsm.RoleOCSP: (*ca.Issuers).CertifyResponder, hsm.RoleCRL: (*ca.Issuers).CertifyCRLSigner,
+	} {
+		ref := hsm.Ref{Tenant: "alpha", Role: role, Name: id.String()}
+		_, err := dead.Generate(t.Context(), ref, hsm.P256, [16]byte{9, byte(len(role))})
+		require.NoError(t, err)
+		softhsmtest.Halve(t, soft, ref.String())
+		der, err := certify(issuersOf(t, a), t.Context(), id, newSerial(t))
+		require.NoError(t, err)
+		key, err := b.token.Signer(t.Context(), ref)
+		require.NoError(t, err)
+		require.Equal(t, key.Public(), parse(t, der).PublicKey)
+	}
+	there, _ := softhsmtest.Objects(t, soft)
+	require.Len(t, there, 8, "issuer, signer and two more, both halves of each")
 }

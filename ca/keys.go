@@ -13,8 +13,9 @@ import (
 type keys interface {
 	generate(ctx context.Context, ref hsm.Ref, alg hsm.Algorithm, id [16]byte) error
 	signer(ctx context.Context, ref hsm.Ref) (key, error)
-	// discard destroys the key at ref if it carries this id, and nothing else:
-	// a label met by chance may be another signer's.
+	// discard destroys the key at ref if it carries this id, or half of one that
+	// was never finished, and nothing else: a label met by chance may be another
+	// signer's.
 	discard(ctx context.Context, ref hsm.Ref, id [16]byte) error
 	// destroy destroys the key at ref, if it is still there.
 	destroy(ctx context.Context, ref hsm.Ref) error
@@ -46,11 +47,9 @@ func (k tokenKeys) signer(ctx context.Context, ref hsm.Ref) (key, error) {
 func (k tokenKeys) discard(ctx context.Context, ref hsm.Ref, id [16]byte) error {
 	info, err := k.token.Lookup(ctx, ref)
 	switch {
-	case errors.Is(err, hsm.ErrKeyNotFound):
-		return nil
-	case err != nil:
+	case err != nil && !errors.Is(err, hsm.ErrKeyNotFound):
 		return err
-	case info.ID != id:
+	case err == nil && info.ID != id:
 		return nil
 	}
 	return k.destroy(ctx, ref)

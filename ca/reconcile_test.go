@@ -14,6 +14,8 @@ import (
 	"github.com/signet-hsm/signet/ca"
 	"github.com/signet-hsm/signet/fault"
 	"github.com/signet-hsm/signet/hsm"
+	"github.com/signet-hsm/signet/internal/pg/pgtest"
+	"github.com/signet-hsm/signet/softhsm/softhsmtest"
 )
 
 // Several nodes reconcile at once: each thing is done once.
@@ -67,6 +69,29 @@ func TestReconcileOnSeveralNodes(t *testing.T) {
 	require.EqualValues(t, n, destroyed.Load())
 	require.Len(t, b.signerKeys(t), n)
 	require.Equal(t, n, b.count(t, `select count(*) from ca_certificate where sequence = 2 and status = 'ISSUED'`))
+}
+
+// Half of a key, which a process that was killed left, is destroyed with its intent.
+func TestCA06HalfAKeyIsSwept(t *testing.T) {
+	t.Parallel()
+	soft := softhsmtest.Create(t)
+	b := &bench{db: pgtest.New(t), token: softhsmtest.Open(t, soft.HSM())}
+	b.chain = issuerChain(t, b.token)
+	a := b.authority(t, nil)
+	create(t, a)
+	dead := softhsmtest.Open(t, soft.HSM()) // another process, of which nothing is remembered
+	dying := b.authority(t, nil)
+	dying.Inject(&ca.Faults{Making: func(ref hsm.Ref) error {
+		_, err := dead.Generate(t.Context(), ref, hsm.P256, [16]byte{9})
+		require.NoError(t, err)
+		softhsmtest.Halve(t, soft, ref.String())
+		return fault.ErrUnavailable
+	}}, issuerRef)
+	_, err := dying.CreateSigner(t.Context(), alpha, ca.CreateSigner{})
+	require.ErrorIs(t, err, fault.ErrUnavailable)
+	b.settle(t, a)
+	there, _ := softhsmtest.Objects(t, soft)
+	require.Len(t, there, 4, "the issuer's key and the first signer's")
 }
 
 // What a request holds is not touched before its lease is over.
