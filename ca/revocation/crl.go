@@ -246,7 +246,8 @@ func (p *Publisher) crlSigner(ctx context.Context, issuer *Issuer) (*x509.Certif
 	if !p.c.OwnCRLKey {
 		return issuer.Certificate, nil
 	}
-	return p.delegate(ctx, issuer, lists)
+	signer, _, err := p.delegateKey(ctx, issuer, lists)
+	return signer, err
 }
 
 func (p *Publisher) sign(ctx context.Context, issuer *Issuer, signer *x509.Certificate, template *x509.RevocationList) ([]byte, error) {

@@ -3,6 +3,7 @@ package revocation
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -28,9 +29,10 @@ var duties = [...]struct {
 	delegateSQL
 	what    string
 	certify func(Authority, context.Context, KeyID, issuance.Serial) ([]byte, error)
+	find    func(Authority, context.Context, KeyID) (crypto.Signer, error)
 }{
-	answers: {delegateStatements("ca_ocsp_delegate"), "OCSP signing certificate", Authority.CertifyResponder},
-	lists:   {delegateStatements("ca_crl_delegate"), "CRL signing certificate", Authority.CertifyCRLSigner},
+	answers: {delegateStatements("ca_ocsp_delegate"), "OCSP signing certificate", Authority.CertifyResponder, Authority.ResponderKey},
+	lists:   {delegateStatements("ca_crl_delegate"), "CRL signing certificate", Authority.CertifyCRLSigner, Authority.CRLKey},
 }
 
 // delegateID names a delegate.
@@ -74,6 +76,37 @@ func (p *Publisher) delegate(ctx context.Context, i *Issuer, of duty) (*x509.Cer
 		return p.awaitDelegate(ctx, i, of)
 	}
 	return nil, err
+}
+
+// delegateKey returns the delegate's certificate and the key it is of. A token that
+// was restored, or on which the key was made anew, has another key than the one that
+// was certified; then that one is.
+func (p *Publisher) delegateKey(ctx context.Context, i *Issuer, of duty) (*x509.Certificate, crypto.Signer, error) {
+	c, err := p.delegate(ctx, i, of)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := duties[of].find(p.c.Authority, ctx, i.KeyID())
+	if err != nil {
+		return nil, nil, err
+	}
+	if sameKey(c.PublicKey, key.Public()) {
+		return c, key, nil
+	}
+	p.delegates.Delete(delegateID{i.KeyID(), of})
+	c, revision, err := p.storedDelegate(ctx, i.KeyID(), of)
+	if err == nil && (c == nil || !sameKey(c.PublicKey, key.Public())) { // another node may have been faster
+		c, err = p.certify(ctx, i, of, revision)
+	}
+	if errors.Is(err, errElsewhere) {
+		err = fmt.Errorf("%w: %w", err, fault.ErrUnavailable)
+	}
+	return c, key, err
+}
+
+func sameKey(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
 }
 
 // delegation is a delegate's certificate that was verified with an issuer's, so

@@ -33,7 +33,7 @@
 // OCSP is always delegated: each CA has a second key in the HSM (role ocsp) with a
 // certificate of days (id-pkix-ocsp-nocheck). These certificates are made when
 // first needed and renewed after two thirds of their life, by one node, while they
-// are in use.
+// are in use; at once when the token has another key than the certificate's.
 //
 // # OCSP policy (RFC 6960 in the profile of RFC 5019)
 //

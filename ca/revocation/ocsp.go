@@ -192,7 +192,7 @@ func (p *Publisher) answer(ctx context.Context, id answerID, t *tombstone) (answ
 }
 
 func (p *Publisher) signAnswer(ctx context.Context, v *verdict) ([]byte, error) {
-	responder, err := p.delegate(ctx, v.issuer, answers)
+	responder, key, err := p.delegateKey(ctx, v.issuer, answers)
 	if err != nil {
 		return nil, err
 	}
@@ -203,10 +203,6 @@ func (p *Publisher) signAnswer(ctx context.Context, v *verdict) ([]byte, error) 
 		}
 	}
 	start := time.Now()
-	key, err := p.c.Authority.ResponderKey(ctx, v.issuer.KeyID())
-	if err != nil {
-		return nil, err
-	}
 	der, err := v.sign(responder, key)
 	p.metrics.signed("ocsp", start, err)
 	return der, err

@@ -406,6 +406,34 @@ func TestOCSPResponderIsRenewed(t *testing.T) {
 	require.ErrorIs(t, err, fault.ErrUnavailable)
 }
 
+// A token that was restored from before has other keys for OCSP and CRLs than those
+// that were certified: they are certified, and not waited for until the certificate
+// has grown old.
+func TestDelegatesWithAnotherKey(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	ca := b.authority.add(1)
+	own := func(c *revocation.Config) { c.OwnCRLKey = true }
+	p, other := b.publisher(t, own), b.publisher(t, own)
+	first, second, third := b.authority.leaf(ca), b.authority.leaf(ca), b.authority.leaf(ca)
+	status(t, p, ca, first)
+	status(t, other, ca, first)
+	require.NoError(t, p.Round(t.Context()))
+	before := b.authority.certify.Load()
+	ca.responder, ca.lister = ecKey(t), ecKey(t)
+	require.Equal(t, ocsp.Good, status(t, p, ca, second).Status)
+	require.Equal(t, ocsp.Good, status(t, other, ca, third).Status, "which remembers the old certificate")
+	require.Equal(t, before+1, b.authority.certify.Load(), "one certificate for both nodes")
+	b.revoke(t, ca, revocation.KeyCompromise, first)
+	require.NoError(t, p.Round(t.Context()))
+	require.Equal(t, before+2, b.authority.certify.Load())
+	d, err := p.CRL(t.Context(), ca.issuer.KeyID(), 0)
+	require.NoError(t, err)
+	l, err := x509.ParseRevocationList(d.DER)
+	require.NoError(t, err)
+	require.True(t, listed(l, first))
+}
+
 func TestIssuerCertificate(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
