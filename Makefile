@@ -54,16 +54,17 @@ soak: deps-test ## The long forms of tests: 100,000 raced verdicts, SIGKILLs, 10
 	SIGNET_SOAK=1 SIGNET_LONG=1 $(GO) test -count=1 -timeout=90m -v \
 	  -run='TestVerdictsAreLinearizable|TestPAAUTH01_SigkillLosesNoVerdict|TestPAAUTH01_TwoNodesAcceptASignatureOnce' ./cmd/signet
 	SIGNET_LONG=1 $(GO) test -count=1 -timeout=90m -v -run='CrashAtRandom|RandomCertificates' ./ca ./ca/lint
-	SIGNET_LONG=1 $(GO) test -count=1 -timeout=10m -v -run='KilledUnderLoad' ./hsm/broker
 
 .PHONY: hsm-matrix
 hsm-matrix: deps ## The HSM contract on SoftHSM2, NSS, opencryptoki and tpm2-pkcs11 (installs them; docs/hsm-modules.md)
 	@tools/hsm-matrix.sh
 
 .PHONY: faults
-faults: deps-test ## The faults of the HSM, 20 seeds each (benchmarks/RESULTS.md has the figures)
+faults: deps-test ## The faults of the HSM, 20 seeds each, and 50 kills of its workers (benchmarks/RESULTS.md has the figures)
 	SIGNET_LONG=1 $(GO) test -count=1 -timeout=60m -v ./hsm/hsmtest/faultmodule
 	SIGNET_LONG=1 $(GO) test -count=1 -timeout=60m -v -run='Fault[0-9]' ./internal/ownkey ./app ./ca
+	SIGNET_LONG=1 $(GO) test -count=1 -timeout=10m -v -run='KilledUnderLoad|LostSessions' ./hsm/broker
+	SIGNET_LONG=1 $(GO) test -count=1 -timeout=10m -v -run=TestHSMFailsUnderTheService ./cmd/signet
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (default 30s)

@@ -6,7 +6,7 @@
 //
 // The worker's role is set when it is started and by nothing afterwards: RoleUse
 // uses keys, RoleManage also makes and destroys those that a running service
-// makes by itself (signer, master and OCSP keys), RoleCeremony all.
+// makes by itself (signer, master, OCSP and CRL keys), RoleCeremony all.
 //
 // It confines itself before it loads the module: no core dump, no trace by other
 // processes, no new privileges, no new program, no new process, and, unless the
@@ -17,9 +17,10 @@
 // overwritten when C_Login has returned. It is in no argument, environment, file,
 // log or error.
 //
-// It ends when its parent does, in any way: the socket's end is the worker's end,
-// and on Linux the kernel kills it besides. A terminal's interrupt does not reach
-// it: the parent drains first.
+// It ends when its parent does, in any way: the socket's end is the worker's end.
+// A login that is under way ends before, within five seconds: SoftHSM's token may
+// not survive one that is cut off. A terminal's interrupt does not reach it: the
+// parent drains first.
 //
 // # States
 //
