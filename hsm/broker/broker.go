@@ -70,6 +70,12 @@ func Open(ctx context.Context, c Config) (_ *Broker, err error) {
 	if b.metrics, err = newMetrics(c.HSM.Metrics, b); err != nil {
 		return nil, fmt.Errorf("hsm: %w: register metrics: %w", hsm.ErrConfig, err)
 	}
+	// A person at a terminal may take longer than a worker may take to start.
+	pin, err := b.gate.pin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pin.Wipe()
 	b.launcher = newLauncher(&b.config, b.log)
 	b.wg.Go(b.watch)
 	first := newSeat(0)

@@ -353,6 +353,9 @@ func TestOpenFails(t *testing.T) {
 		"nothing like it": func(c *broker.Config) { c.Command = []string{"/no/such/program"} },
 		"a talker":        func(c *broker.Config) { c.Command = []string{"/bin/echo", "hello"} },
 		"a role":          func(c *broker.Config) { c.Role = "king" },
+		"no PIN": func(c *broker.Config) {
+			c.HSM.PIN = func(context.Context) (secret.Bytes, error) { return secret.Bytes{}, errors.New("no terminal") }
+		},
 	} {
 		c := broker.Config{HSM: st.HSM(), Role: worker.RoleUse, Workers: 2}
 		change(&c)
@@ -362,6 +365,10 @@ func TestOpenFails(t *testing.T) {
 		case "no such token":
 			require.ErrorIs(t, err, hsm.ErrTokenNotFound)
 			require.ErrorContains(t, err, "hsm.worker.network")
+		case "no PIN":
+			require.ErrorIs(t, err, fault.ErrUnavailable)
+			require.ErrorContains(t, err, "no terminal")
+			require.NotContains(t, err.Error(), "network", "it is not the worker's")
 		case "no such module", "a role":
 			require.ErrorIs(t, err, hsm.ErrConfig)
 		default:

@@ -39,6 +39,19 @@ func (g *gate) refusal() error {
 	return g.refused
 }
 
+// pin asks the source; the caller wipes what it gets.
+func (g *gate) pin(ctx context.Context) (secret.Bytes, error) {
+	pin, err := g.source(ctx)
+	if err != nil {
+		return pin, fmt.Errorf("hsm: read the PIN: %w: %w", fault.ErrUnavailable, err)
+	}
+	if pin.Len() > wire.MaxPIN {
+		pin.Wipe()
+		return secret.Bytes{}, fmt.Errorf("hsm: %w: the PIN has more than %d bytes", hsm.ErrConfig, wire.MaxPIN)
+	}
+	return pin, nil
+}
+
 // serve answers one worker's question.
 func (g *gate) serve(b *Broker, l *link, id uint64) {
 	select {
@@ -52,11 +65,7 @@ func (g *gate) serve(b *Broker, l *link, id uint64) {
 	var pin secret.Bytes
 	err := g.refusal()
 	if err == nil {
-		if pin, err = g.source(ctx); err != nil {
-			err = fmt.Errorf("hsm: read the PIN: %w: %w", fault.ErrUnavailable, err)
-		} else if pin.Len() > wire.MaxPIN {
-			err = fmt.Errorf("hsm: %w: the PIN has more than %d bytes", hsm.ErrConfig, wire.MaxPIN)
-		}
+		pin, err = g.pin(ctx)
 	}
 	select { // what an earlier login of this worker may have left
 	case <-l.logins:
@@ -65,6 +74,7 @@ func (g *gate) serve(b *Broker, l *link, id uint64) {
 	frame := wire.AppendPIN(make([]byte, 0, wire.HeaderLen+wire.MaxPIN+1), id, pin.Reveal(), err)
 	serr := l.out.Send(frame)
 	clear(frame)
+	pin.Wipe()
 	if err != nil || serr != nil {
 		return
 	}
