@@ -140,18 +140,28 @@ var (
 
 	// Many of one tenant, of different registrations. Answers NULL when all moved,
 	// else the numbers, from 1, of those that did.
+	//
+	// The form decides the plan, which no statistics of a young table may: arrays
+	// behind a select have no length for the planner, so that its general plan is as
+	// good as one for these arrays and they are not planned again and again (2.4
+	// times the CPU of four verdicts); a limit keeps the join from becoming a scan of
+	// the tenant (20 times, of sixty); and the row that is locked is the one that
+	// changes, by its place.
 	sqlVerdicts = `with given as (
-    select * from unnest($2::uuid[], $3::bigint[], $4::bytea[], $5::bigint[], $6::integer[], $7::integer[], $8::text[], $10::bytea[])
+    select * from unnest((select $2::uuid[]), (select $3::bigint[]), (select $4::bytea[]), (select $5::bigint[]),
+            (select $6::integer[]), (select $7::integer[]), (select $8::text[]), (select $10::bytea[]))
         with ordinality as g(id, revision, ctr_data, counter, failed_attempts, failed_possession, version, ctr_read, n)
 ), locked as (
-    select g.* from given g join registration r on r.tenant_id = $1 and r.id = g.id
-    where r.revision = g.revision and r.state = 'ACTIVE' and r.ctr_data = g.ctr_read
-    for no key update of r skip locked
+    select g.*, r.at from given g cross join lateral (
+        select r.ctid as at from registration r
+        where r.tenant_id = $1 and r.id = g.id and r.revision = g.revision and r.state = 'ACTIVE' and r.ctr_data = g.ctr_read
+        limit 1 for no key update skip locked
+    ) r
 ), moved as (
     update registration r set ctr_data = l.ctr_data, counter = l.counter, failed_attempts = l.failed_attempts,
         failed_possession = l.failed_possession, version = coalesce(nullif(l.version, ''), r.version),
         revision = r.revision + 1, last_used_at = $9::timestamptz
-    from locked l where r.tenant_id = $1 and r.id = l.id
+    from locked l where r.ctid = l.at
     returning l.n
 ), logged as (` + audit.AfterPack("moved", "n", "(select count(*) from moved) = cardinality($2::uuid[])", 11) + `)
 select case when count(*) < cardinality($2::uuid[]) then coalesce(array_agg(n), '{}') end from moved`

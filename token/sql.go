@@ -36,14 +36,15 @@ var (
 ) ` + audit.After("used", 6) + ` returning 1::bigint, (select flags from live)`
 
 	// Many of one tenant, of different nonces: a row for each that is accepted, its
-	// number from 1 and the flags.
+	// number from 1 and the flags. Its form is that of registration's verdicts, for the
+	// same reasons.
 	sqlAcceptMany = `with given as (
-    select * from unnest($2::uuid[], $3::uuid[], $4::bytea[], $5::timestamptz[])
+    select * from unnest((select $2::uuid[]), (select $3::uuid[]), (select $4::bytea[]), (select $5::timestamptz[]))
         with ordinality as g(token_id, registration_id, nonce, expires_at, n)
 ), live as (
     select g.*, r.flags from given g
-    join token t on t.tenant_id = $1 and t.id = g.token_id
-    join lateral (` + registration.ActiveFlagsOf("$1", "g.registration_id") + `) r on true
+    cross join lateral (select from token where tenant_id = $1 and id = g.token_id limit 1) t
+    cross join lateral (` + registration.ActiveFlagsOf("$1", "g.registration_id") + ` limit 1) r
     order by g.n
 ), used as (
     insert into token_nonce (tenant_id, token_id, nonce, expires_at)
