@@ -146,7 +146,7 @@ var (
 	// good as one for these arrays and they are not planned again and again (2.4
 	// times the CPU of four verdicts); a limit keeps the join from becoming a scan of
 	// the tenant (20 times, of sixty); and the row that is locked is the one that
-	// changes, by its place.
+	// changes, by its place, with its key as well, since a place is one of a partition.
 	sqlVerdicts = `with given as (
     select * from unnest((select $2::uuid[]), (select $3::bigint[]), (select $4::bytea[]), (select $5::bigint[]),
             (select $6::integer[]), (select $7::integer[]), (select $8::text[]), (select $10::bytea[]))
@@ -161,7 +161,7 @@ var (
     update registration r set ctr_data = l.ctr_data, counter = l.counter, failed_attempts = l.failed_attempts,
         failed_possession = l.failed_possession, version = coalesce(nullif(l.version, ''), r.version),
         revision = r.revision + 1, last_used_at = $9::timestamptz
-    from locked l where r.ctid = l.at
+    from locked l where r.ctid = l.at and r.tenant_id = $1 and r.id = l.id
     returning l.n
 ), logged as (` + audit.AfterPack("moved", "n", "(select count(*) from moved) = cardinality($2::uuid[])", 11) + `)
 select case when count(*) < cardinality($2::uuid[]) then coalesce(array_agg(n), '{}') end from moved`
