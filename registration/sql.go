@@ -146,7 +146,8 @@ var (
 	// good as one for these arrays and they are not planned again and again (2.4
 	// times the CPU of four verdicts); a limit keeps the join from becoming a scan of
 	// the tenant (20 times, of sixty); and the row that is locked is the one that
-	// changes, by its place, with its key as well, since a place is one of a partition.
+	// changes, by its place (docs/design/0027), with its key as well, since each
+	// partition has places of its own.
 	sqlVerdicts = `with given as (
     select * from unnest((select $2::uuid[]), (select $3::bigint[]), (select $4::bytea[]), (select $5::bigint[]),
             (select $6::integer[]), (select $7::integer[]), (select $8::text[]), (select $10::bytea[]))
