@@ -74,7 +74,7 @@ func fill(tb testing.TB, n int) (c *cache, perEntry, counted float64) {
 }
 
 func TestACachedRegistrationTakesAtMost512Bytes(t *testing.T) {
-	c, perEntry, counted := fill(t, 100_000)
+	c, perEntry, counted := fill(t, 30_000)
 	t.Logf("%.0f bytes of the heap, %.0f counted", perEntry, counted)
 	require.LessOrEqual(t, perEntry, 512.0)
 	require.InEpsilon(t, perEntry, counted, 0.15, "the bound is kept in what it says it counts")
@@ -114,7 +114,7 @@ func TestCacheKeepsItsBoundAndWhatIsAskedFor(t *testing.T) {
 	var keys signature.Keys
 	loved, _ := cached(7, 1)
 	hold(c, 7, 1)
-	for i := range uint32(20_000) {
+	for i := range uint32(6_000) {
 		hold(c, 1000+i, 1)
 		if i%8 == 0 {
 			require.True(t, c.get(cacheTenant, loved.id, &h, &keys), "after %d others", i)
