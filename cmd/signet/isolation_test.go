@@ -35,10 +35,10 @@ func TestHSMFailsUnderTheService(t *testing.T) {
 	s := newSite(t)
 	raw, err := os.ReadFile(s.config)
 	require.NoError(t, err)
-	_, rest, _ := strings.Cut(string(raw), "hsm: {module: ")
+	_, rest, _ := strings.Cut(string(raw), "hsm: {workers: 1, module: ")
 	module, _, _ := strings.Cut(rest, ",")
 	faults := faultmodule.New(t, s.dir, module)
-	s.write(t, "signet.yaml", strings.Replace(string(raw), module, faults.Path+", workers: 2", 1))
+	s.write(t, "signet.yaml", strings.NewReplacer("workers: 1", "workers: 2", module, faults.Path).Replace(string(raw)))
 	n := s.serve(t)
 	phones := make([]*powerauth.Device, 4)
 	for i := range phones {

@@ -40,9 +40,11 @@ type site struct {
 	http        *http.Client
 }
 
+// One worker, because every process that a test starts is the raced test binary;
+// TestHSMFailsUnderTheService has two.
 const siteConfig = `listen: {rest: 127.0.0.1:0, grpc: 127.0.0.1:0, ops: 127.0.0.1:0}
 database: {url: "%s", password: {file: %s}}
-hsm: {module: %s, token_label: site, pin: {file: %s}, env: {SOFTHSM2_CONF: %s}}
+hsm: {workers: 1, module: %s, token_label: site, pin: {file: %s}, env: {SOFTHSM2_CONF: %s}}
 ca: {issuer_chain: %s}
 tenants:
   - {id: demo, issuer: "%s", audience: %s, jwks_file: %s}
