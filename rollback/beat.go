@@ -2,6 +2,7 @@ package rollback
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -94,7 +95,10 @@ func (g *Guard) store(ctx context.Context, db DB, log *audit.Log, f *finding) er
 		}
 		return g.holdAll(ctx, tx, log, f)
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, errNobody):
+		return nil
+	case err != nil:
 		return pg.Unavailable(err)
 	}
 	g.keep(seq, at)
@@ -111,6 +115,10 @@ func (g *Guard) store(ctx context.Context, db DB, log *audit.Log, f *finding) er
 	return nil
 }
 
+// errNobody is a database without tenants: one that is being restored at this
+// moment, table after table. This node goes on to hold everybody by itself.
+var errNobody = errors.New("rollback: no tenants yet")
+
 func (g *Guard) holdAll(ctx context.Context, tx pgx.Tx, log *audit.Log, f *finding) error {
 	rows, err := tx.Query(ctx, sqlHoldAll, g.mark.Node, f.expected, f.found)
 	if err != nil {
@@ -119,6 +127,9 @@ func (g *Guard) holdAll(ctx context.Context, tx pgx.Tx, log *audit.Log, f *findi
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return err
+	}
+	if len(names) == 0 {
+		return errNobody
 	}
 	for _, name := range names {
 		t, err := tenant.Parse(name)

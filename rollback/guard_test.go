@@ -183,6 +183,25 @@ func TestStepBackIsFoundByABeatAndByAConnection(t *testing.T) {
 	requireHeld(t, g)
 }
 
+// A restore goes table by table: who has no tenants yet will have some.
+func TestHoldWaitsForTenants(t *testing.T) {
+	w := newWorld(t)
+	g := w.node(t, w.path)
+	w.exec(t, `delete from rollback_mark; create table kept as select * from tenant where id in ('alpha', 'beta'); delete from tenant where id <> '_system'`)
+	for range 2 {
+		w.beat(t, g)
+		requireHeld(t, g)
+		require.Zero(t, w.count(t, `select count(*) from rollback_mark`))
+	}
+	w.exec(t, `insert into tenant table kept`)
+	w.beat(t, g)
+	requireHeld(t, g)
+	require.Equal(t, 2, w.count(t, `select count(*) from rollback_hold`))
+	w.release(t, alpha)
+	w.beat(t, g)
+	require.NoError(t, g.Check(alpha))
+}
+
 func TestRowThatWentBackHoldsEverybody(t *testing.T) {
 	w := newWorld(t)
 	g := w.node(t, w.path)
