@@ -1,7 +1,10 @@
 package main
 
 import (
+	"flag"
 	"os"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -10,6 +13,8 @@ import (
 // The test binary is signet itself when it is called by that name, so that the
 // tests run the real program, race detector included.
 func TestMain(m *testing.M) {
+	// Tests here wait for processes most of the time. What -parallel says wins.
+	_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 	testscript.Main(m, map[string]func(){"signet": main})
 }
 
