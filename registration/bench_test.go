@@ -224,7 +224,7 @@ func (s series) median(of func(stats) float64) float64 {
 // server of this size would be given.
 func newDurableWorld(tb testing.TB) *world {
 	c, err := pgcluster.Start(tb.Context(), pgcluster.Config{Dir: tb.TempDir(), Durable: true, Settings: map[string]string{
-		"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
+		"shared_buffers": "6GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
 	}})
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, c.Stop(context.WithoutCancel(tb.Context()))) })

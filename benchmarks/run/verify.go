@@ -87,8 +87,8 @@ var footprintTable = table{
 	rows: []row{
 		{what: "start to ready", ours: "Footprint/start", unit: "ns/op"},
 		{what: "resident memory, idle", ours: "Footprint/start", unit: "bytes"},
-		{what: "a cached registration", ours: "Verify/rows=100000/cached", unit: "bytes", bar: bar{most: 512}, full: true},
-		{what: "the same of 500,000, resident in the process", ours: "Verify/rows=1000000/cached", unit: "rss-bytes", full: true},
+		{what: "a cached registration, of 500,000", ours: "Verify/rows=1000000/cached", unit: "bytes", bar: bar{most: 512}, full: true},
+		{what: "the same, resident in the process", ours: "Verify/rows=1000000/cached", unit: "rss-bytes", full: true},
 		{what: "a registration in the table, with its indexes", ours: "Verify/rows=100000/table", unit: "bytes", full: true},
 		{what: "WAL of a verification, 256 callers", ours: "Verify/rows=100000/callers=256/together", against: "Verify/rows=100000/callers=256/naive", unit: "wal-B/op", note: "naive", full: true},
 		{what: "WAL of a verification, 1 caller", ours: "Verify/rows=100000/callers=1/together", against: "Verify/rows=100000/callers=1/naive", unit: "wal-B/op", note: "naive", full: true},
