@@ -80,17 +80,31 @@ func (g *gate) serve(b *Broker, l *link, id uint64) {
 	}
 	select {
 	case failure := <-l.logins:
-		err := failure.Err()
-		if errors.Is(err, hsm.ErrPIN) {
-			g.mu.Lock()
-			g.refused = err
-			g.mu.Unlock()
-			b.log.LogAttrs(ctx, slog.LevelError, "hsm: THE PIN IS REFUSED; no worker tries it again until signet is started anew", slog.Any("cause", err))
-		}
+		g.heard(b, failure)
 	case <-l.gone:
+		// A worker whose login failed says so and ends: both may be here at once, and
+		// what it said must not be missed, or the next worker tries the PIN again.
+		<-l.ended
+		select {
+		case failure := <-l.logins:
+			g.heard(b, failure)
+		default:
+		}
 	case <-ctx.Done():
 		if b.ctx.Err() == nil { // else the worker is on its way to a good end
 			l.kill("login takes too long")
 		}
 	}
+}
+
+// heard notes how a login ended.
+func (g *gate) heard(b *Broker, failure hsm.Failure) {
+	err := failure.Err()
+	if !errors.Is(err, hsm.ErrPIN) {
+		return
+	}
+	g.mu.Lock()
+	g.refused = err
+	g.mu.Unlock()
+	b.log.LogAttrs(b.ctx, slog.LevelError, "hsm: THE PIN IS REFUSED; no worker tries it again until signet is started anew", slog.Any("cause", err))
 }
