@@ -56,6 +56,7 @@ type result struct {
 	nonce, out []byte
 	value      any
 	err        error
+	down       bool // the instance was out when the call had failed
 }
 
 // call is one use of the module. Those of the hot path are told by op and data
@@ -159,6 +160,9 @@ func (t *local) serve(l *lane) {
 	gate := &l.inst.mod.gate
 	gate.RLock()
 	l.got.err = t.ladder(l)
+	// Here, where no repair can be done with yet: a moment later it may be up again,
+	// and the call would not know that it has to be made once more.
+	l.got.down = l.got.err != nil && !l.inst.isUp()
 	gate.RUnlock()
 	if l.ask.after != nil {
 		l.ask.after()
@@ -287,7 +291,7 @@ func (t *local) do(ctx context.Context, c *call, dst []byte) (out []byte, value 
 			t.release(l)
 			return out, value, nil
 		}
-		down := !l.inst.isUp()
+		down := l.got.down || !l.inst.isUp()
 		t.release(l)
 		err = wrap(c.title(), rerr)
 		if c.key != nil && errors.Is(err, ErrKeyNotFound) {
